@@ -1,0 +1,403 @@
+//! All connections, without any input or output: deals one mail to each lane,
+//! judges what the sessions were answered, and decides what becomes of mails
+//! and connections. It waits for nothing and moves no byte; whoever moves
+//! bytes decides nothing. The two alternate, and the alternation is the
+//! barrier of the lockstep.
+//!
+//! ```text
+//!            ┌────────────── settle ──────────────┐
+//!  take ──▶ backlog ── deal ──▶ lanes ── judge ──▶ report
+//!               ▲                  │
+//!               └──── requeue ─────┘
+//! ```
+
+mod desk;
+mod judge;
+mod lane;
+mod mail;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use desk::BatchSettings;
+use desk::Desk;
+use judge::Judge;
+use lane::Bench;
+pub use lane::{Lane, Link, Standing};
+
+use crate::event::{Handler, LaneId};
+use crate::host::HostSettings;
+use crate::message::Message;
+use crate::summary::Summary;
+
+/// Most lanes that one coordinator drives.
+pub const MAX_LANES: usize = 1_000_000;
+
+/// What the coordinator stands at after a `settle`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// A batch is between its deal and its end.
+    pub batch_running: bool,
+    /// Lanes that are in use.
+    pub active: usize,
+    /// Lanes whose connection is being made or will be.
+    pub opening: usize,
+    /// Lanes whose first opening has not ended.
+    pub untried: usize,
+    /// When to settle again even if no byte moves.
+    pub wake_at: Option<Instant>,
+}
+
+impl Progress {
+    /// Whether no lane will ever send again unless restarted.
+    pub fn is_retired(&self) -> bool {
+        self.active == 0 && self.opening == 0
+    }
+}
+
+/// Deals mails to lanes and decides what becomes of both.
+///
+/// Alternate [`Coordinator::settle`] with moving the bytes of the lanes'
+/// sessions until [`Coordinator::is_step_over`].
+#[derive(Debug)]
+pub struct Coordinator {
+    lanes: Vec<Lane>,
+    desk: Desk,
+    /// Run the next batch even if it is short.
+    flushing: bool,
+    /// No connection is to be made any more.
+    closing: bool,
+    /// Where the next deal starts, so that a short batch wears all lanes alike.
+    first_lane: usize,
+    started: Instant,
+}
+
+impl Coordinator {
+    /// A coordinator whose lanes all want to be opened. `hosts` must have
+    /// [`MAX_LANES`] threads at most.
+    pub fn new(hosts: Vec<HostSettings>, settings: BatchSettings, now: Instant) -> Coordinator {
+        let hosts: Vec<Arc<HostSettings>> = hosts.into_iter().map(Arc::new).collect();
+        let threads = hosts.iter().map(|host| host.threads).max().unwrap_or(0);
+        let mut lanes = Vec::new();
+        // Thread by thread, so that neighbours are of different hosts and a
+        // short batch is spread over all of them.
+        for thread in 0..threads {
+            for (position, host) in (0..).zip(&hosts).filter(|(_, host)| thread < host.threads) {
+                let id = LaneId { host: position, thread };
+                lanes.push(Lane::new(id, Arc::clone(host), now));
+            }
+        }
+        assert!(lanes.len() <= MAX_LANES, "too many lanes");
+        let names = hosts.iter().map(|host| host.name.clone()).collect();
+        let desk = Desk::new(settings, lanes.len(), names);
+        Coordinator { lanes, desk, flushing: false, closing: false, first_lane: 0, started: now }
+    }
+
+    // ---- the caller's side ------------------------------------------------
+
+    /// Whether another message can be taken: no more are held than there are
+    /// lanes.
+    pub fn has_room(&self) -> bool {
+        self.desk.has_room()
+    }
+
+    /// Takes a message, or gives it back when there is no room.
+    pub fn take(&mut self, message: Message, now: Instant) -> Result<(), Message> {
+        if !self.has_room() {
+            return Err(message);
+        }
+        self.desk.take(message, now);
+        Ok(())
+    }
+
+    /// Messages that have been taken and whose fate is not final.
+    pub fn open_mails(&self) -> u64 {
+        self.desk.open()
+    }
+
+    /// Messages that wait for a lane.
+    pub fn backlog(&self) -> usize {
+        self.desk.backlog()
+    }
+
+    /// Whether to run batches that are short, until told otherwise.
+    pub fn set_flushing(&mut self, flushing: bool) {
+        self.flushing = flushing;
+    }
+
+    /// Whether a batch is running or would begin at the next settle.
+    pub fn is_batch_due(&self, now: Instant) -> bool {
+        self.desk.batch_running || self.is_deal_due(now)
+    }
+
+    /// Opens every connection anew, retired lanes included. What is in a
+    /// transaction is put back without an attempt, except where the whole
+    /// content is out: there the reply is awaited first.
+    pub fn restart(&mut self) {
+        self.closing = false;
+        self.lanes.iter_mut().for_each(|lane| lane.renew = true);
+    }
+
+    /// Opens one lane anew, as [`Coordinator::restart`] does all; `false` when
+    /// there is no such lane.
+    pub fn reconnect(&mut self, id: LaneId) -> bool {
+        let lane = self.lanes.iter_mut().find(|lane| lane.id == id);
+        lane.map(|lane| lane.renew = true).is_some()
+    }
+
+    /// Ends all sessions, with QUIT where that is fit. Lanes that hold a mail
+    /// are left alone: [`Coordinator::abort`] is for those.
+    pub fn say_goodbye(&mut self, now: Instant) {
+        self.closing = true;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.mails.is_empty()) {
+            lane.renew = false;
+            lane.retire(now);
+        }
+    }
+
+    /// Closes all connections at once and gives up every message: those of
+    /// which nothing is final are returned, the others reported; those whose
+    /// whole content is out and unanswered are reported in doubt.
+    pub fn abort<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Vec<Message> {
+        self.cut_off(now, handler);
+        let returned = self.desk.surrender(handler);
+        self.desk.assert_ledger(&self.lanes);
+        returned
+    }
+
+    /// Like [`Coordinator::abort`], but what would be returned is reported
+    /// unsent.
+    pub fn abandon<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
+        self.cut_off(now, handler);
+        self.desk.report_unsent(handler);
+        self.desk.assert_ledger(&self.lanes);
+    }
+
+    /// The counters as they are at `now`.
+    pub fn summary(&self, now: Instant) -> Summary {
+        let mut summary = self.desk.summary.clone();
+        summary.elapsed = now.saturating_duration_since(self.started);
+        for lane in &self.lanes {
+            summary.bytes += lane.bytes();
+            if let Some(host) = summary.hosts.get_mut(lane.id.host as usize) {
+                host.bytes += lane.bytes();
+            }
+        }
+        summary
+    }
+
+    // ---- the side that moves bytes ----------------------------------------
+
+    /// All lanes.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// All lanes, to move their bytes.
+    pub fn lanes_mut(&mut self) -> &mut [Lane] {
+        &mut self.lanes
+    }
+
+    /// Whether there is something to settle: every lane in the batch has
+    /// finished its step, or a lane outside of it has.
+    pub fn is_step_over(&self) -> bool {
+        let waited_for = self.lanes.iter().any(Lane::is_waited_for);
+        self.lanes.iter().any(|lane| lane.is_judgeable() && !(lane.in_batch && waited_for))
+    }
+
+    // ---- settle -----------------------------------------------------------
+
+    /// Judges every step that is over, ends and deals batches, and decides
+    /// which connections to make. `handler` is asked about each event, and is
+    /// given the report of each message whose fate is final.
+    pub fn settle<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Progress {
+        self.desk.assert_ledger(&self.lanes);
+        let waited_for = self.lanes.iter().any(Lane::is_waited_for);
+        for lane in &mut self.lanes {
+            if lane.is_judgeable() && !(lane.in_batch && waited_for) {
+                Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.judge();
+            }
+        }
+        loop {
+            if std::mem::take(&mut self.desk.restart_now) {
+                self.restart_all();
+            }
+            self.renew_lanes(now, handler);
+            if self.desk.batch_running && !self.lanes.iter().any(|lane| lane.in_batch) {
+                self.end_batch(now);
+            }
+            if self.is_deal_due(now) {
+                self.deal(now, handler);
+            } else if !self.desk.restart_now {
+                break;
+            }
+        }
+        self.open_lanes(now);
+        self.desk.assert_ledger(&self.lanes);
+        self.progress(now)
+    }
+
+    fn end_batch(&mut self, now: Instant) {
+        self.desk.batch_running = false;
+        self.desk.summary.batches += 1;
+        for lane in &mut self.lanes {
+            match lane.bench.take() {
+                Some(_) if lane.renew => {}
+                Some(Bench::Rejoin) if lane.is_rejoinable() => lane.standing = Standing::Active,
+                Some(Bench::Rejoin) => lane.reopen(now, now),
+                Some(Bench::Reopen(wait)) => lane.reopen(now + wait, now),
+                None => {}
+            }
+        }
+        if std::mem::take(&mut self.desk.restart_at_batch_end) {
+            self.restart_all();
+        }
+    }
+
+    /// A callback's restart: every lane is opened anew.
+    fn restart_all(&mut self) {
+        self.desk.count_restart();
+        for lane in &mut self.lanes {
+            lane.renew = true;
+            lane.setbacks += 1;
+        }
+    }
+
+    /// Opens anew the lanes for which that was decided. Their answers are
+    /// judged first, whether or not the others have theirs; a content that is
+    /// out keeps its connection until it is answered.
+    fn renew_lanes<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.renew) {
+            if lane.is_judgeable() {
+                Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.judge();
+            }
+            if lane.session.is_in_doubt() {
+                continue;
+            }
+            lane.renew = false;
+            put_back_all(lane, &mut self.desk);
+            if !lane.is_being_opened() {
+                lane.reopen(now, now);
+            }
+        }
+    }
+
+    fn is_deal_due(&self, now: Instant) -> bool {
+        let backlog = self.desk.backlog();
+        if self.desk.batch_running || self.closing || backlog == 0 {
+            return false;
+        }
+        let active = self.lanes.iter().filter(|lane| lane.is_free()).count();
+        active > 0 && (backlog >= active || self.flushing || self.linger_over().is_some_and(|at| at <= now))
+    }
+
+    fn linger_over(&self) -> Option<Instant> {
+        Some(self.desk.waiting_since? + self.desk.settings.linger?)
+    }
+
+    /// One mail to each free lane: those that were tried before first, on
+    /// another lane and host where there is one.
+    fn deal<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
+        self.desk.batch_running = true;
+        let lanes = self.lanes.len();
+        let first = self.first_lane;
+        let mut next = 0;
+        while next < lanes {
+            if !self.lane_at(first + next).is_some_and(|lane| lane.is_free()) {
+                next += 1;
+                continue;
+            }
+            let Some(mail) = self.desk.next_mail(now, handler) else { break };
+            let place = mail.last_lane.map_or(next, |last| self.place_away_from(last, first, next));
+            let position = (first + place) % lanes;
+            if let Some(lane) = self.lanes.get_mut(position) {
+                Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.begin(mail);
+            }
+        }
+        self.first_lane = (first + next) % lanes.max(1);
+        self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
+    }
+
+    /// A free lane from place `next` on for a mail that `last` held: of
+    /// another host, else another lane, else the first. Neighbours are of
+    /// different hosts, so that a few of them are enough to look at.
+    fn place_away_from(&self, last: LaneId, first: usize, next: usize) -> usize {
+        const LOOKED_AT: usize = 32;
+        let mut other_lane = None;
+        let free = |place: &usize| self.lane_at(first + place).is_some_and(|lane| lane.is_free());
+        for place in (next..self.lanes.len()).filter(free).take(LOOKED_AT) {
+            match self.lane_at(first + place).map(|lane| lane.id) {
+                Some(id) if id.host != last.host => return place,
+                Some(id) if id != last => other_lane = other_lane.or(Some(place)),
+                _ => {}
+            }
+        }
+        other_lane.unwrap_or(next)
+    }
+
+    fn lane_at(&self, place: usize) -> Option<&Lane> {
+        self.lanes.get(place % self.lanes.len().max(1))
+    }
+
+    /// Lanes whose time has come want a connection.
+    fn open_lanes(&mut self, now: Instant) {
+        if self.closing {
+            return;
+        }
+        for lane in self.lanes.iter_mut().filter(|lane| lane.link == Link::Down) {
+            if lane.reopen_at.is_some_and(|at| at <= now) {
+                lane.reopen_at = None;
+                lane.standing = Standing::Opening;
+                lane.link = Link::Wanted;
+            }
+        }
+    }
+
+    fn progress(&self, now: Instant) -> Progress {
+        let mut progress = Progress {
+            batch_running: self.desk.batch_running,
+            active: 0,
+            opening: 0,
+            untried: 0,
+            wake_at: None,
+        };
+        for lane in &self.lanes {
+            progress.active += usize::from(lane.standing == Standing::Active);
+            progress.opening += usize::from(matches!(lane.standing, Standing::Opening | Standing::Benched));
+            progress.untried += usize::from(!lane.was_tried);
+            if lane.link == Link::Down {
+                progress.wake_at = earliest(progress.wake_at, lane.reopen_at);
+            }
+        }
+        if !self.desk.batch_running && self.desk.backlog() > 0 && progress.active > 0 {
+            progress.wake_at = earliest(progress.wake_at, self.linger_over().filter(|at| *at > now));
+        }
+        progress
+    }
+
+    /// Closes everything; what is in doubt is reported, the rest put back.
+    fn cut_off<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
+        self.closing = true;
+        for lane in &mut self.lanes {
+            Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.cut_off();
+        }
+        self.desk.batch_running = false;
+    }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Puts a lane's mails back without an attempt.
+fn put_back_all(lane: &mut Lane, desk: &mut Desk) {
+    while let Some(mail) = lane.mails.pop_front() {
+        desk.put_back(mail);
+    }
+}

@@ -1,0 +1,311 @@
+//! Where mails lie that no lane holds, and the books that are kept of all:
+//! the backlog, the ledger, the counters, and what becomes of a mail whose
+//! attempt is over. It never touches a session.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::lane::Lane;
+use super::mail::{Mail, Scope};
+use crate::event::{Handler, LaneId};
+use crate::message::Message;
+use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
+use crate::summary::{HostSummary, Summary};
+
+/// How an attempt ended.
+pub(super) enum Fate<'a> {
+    /// With this outcome for the recipients in scope; others go on.
+    Settled { outcome: Outcome<'a>, scope: Scope },
+    /// Each recipient's own state says it.
+    EachItsOwn,
+    /// It is to be tried again; `counted` when it uses up an attempt.
+    Again { cause: Cause, counted: bool },
+}
+
+/// Settings of the batch layer that belong to no host.
+#[derive(Clone, Debug)]
+pub struct BatchSettings {
+    /// Attempts that a message has. Default: 3.
+    pub max_attempts: u32,
+    /// Restarts by callbacks with no mail finished between. Default: 3.
+    pub max_restarts: u32,
+    /// Whether a message in doubt is sent again. Default: no.
+    pub resend_in_doubt: bool,
+    /// After how long a short batch runs by itself. Default: never.
+    pub linger: Option<Duration>,
+    /// Seeds the jitter of back-off.
+    pub seed: u64,
+}
+
+impl Default for BatchSettings {
+    fn default() -> BatchSettings {
+        BatchSettings { max_attempts: 3, max_restarts: 3, resend_in_doubt: false, linger: None, seed: 0 }
+    }
+}
+
+/// What is left of a mail when it leaves with a report.
+struct Parting {
+    message: Message,
+    attempts: u32,
+    lane: Option<LaneId>,
+}
+
+impl From<Mail> for Parting {
+    fn from(mail: Mail) -> Parting {
+        Parting { message: mail.message, attempts: mail.attempts, lane: mail.last_lane }
+    }
+}
+
+/// The sums that have to agree at every settle.
+#[derive(Debug, Default)]
+struct Ledger {
+    taken: u64,
+    reported: u64,
+    returned: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) settings: BatchSettings,
+    pub(super) random: fastrand::Rng,
+    retries: VecDeque<Mail>,
+    fresh: VecDeque<Mail>,
+    capacity: usize,
+    ledger: Ledger,
+    pub(super) summary: Summary,
+    /// A batch is between its deal and its end.
+    pub(super) batch_running: bool,
+    pub(super) restart_now: bool,
+    pub(super) restart_at_batch_end: bool,
+    /// Restarts by callbacks since a mail was finished last.
+    restarts: u32,
+    /// Since when a batch that is too short has waited.
+    pub(super) waiting_since: Option<Instant>,
+}
+
+impl Desk {
+    pub(super) fn new(settings: BatchSettings, capacity: usize, hosts: Vec<String>) -> Desk {
+        let named = |name| HostSummary { name, ..HostSummary::default() };
+        let summary = Summary { hosts: hosts.into_iter().map(named).collect(), ..Summary::default() };
+        Desk {
+            random: fastrand::Rng::with_seed(settings.seed),
+            settings,
+            retries: VecDeque::new(),
+            fresh: VecDeque::with_capacity(capacity),
+            capacity,
+            ledger: Ledger::default(),
+            summary,
+            batch_running: false,
+            restart_now: false,
+            restart_at_batch_end: false,
+            restarts: 0,
+            waiting_since: None,
+        }
+    }
+
+    pub(super) fn backlog(&self) -> usize {
+        self.retries.len() + self.fresh.len()
+    }
+
+    /// Messages that have been taken and whose fate is not final.
+    pub(super) fn open(&self) -> u64 {
+        self.ledger.taken - self.ledger.reported - self.ledger.returned
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.open() < self.capacity as u64
+    }
+
+    pub(super) fn take(&mut self, message: Message, now: Instant) {
+        self.ledger.taken += 1;
+        self.summary.taken += 1;
+        self.fresh.push_back(Mail::new(message));
+        self.waiting_since.get_or_insert(now);
+    }
+
+    /// Every message that was taken is reported, returned, in the backlog, or
+    /// held by a lane. Checked in release builds too.
+    pub(super) fn assert_ledger(&self, lanes: &[Lane]) {
+        let held: usize = lanes.iter().map(Lane::held).sum();
+        let kept = (self.backlog() + held) as u64;
+        let Ledger { taken, reported, returned } = self.ledger;
+        assert!(
+            taken == reported + returned + kept,
+            "ledger: {taken} taken, {reported} reported, {returned} returned, {kept} kept"
+        );
+    }
+
+    // ---- dealing ----------------------------------------------------------
+
+    /// The mail to begin with on the next free lane.
+    pub(super) fn next_mail(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
+        loop {
+            let mail = self.retries.pop_front().or_else(|| self.fresh.pop_front())?;
+            if mail.message.expiry().is_none_or(|at| now < at) {
+                return Some(mail);
+            }
+            self.abandon(mail, &Cause::Expired, handler);
+        }
+    }
+
+    /// A restart by a callback, unless there were too many.
+    pub(super) fn may_restart(&self) -> bool {
+        self.restarts < self.settings.max_restarts
+    }
+
+    pub(super) fn count_restart(&mut self) {
+        self.restarts += 1;
+    }
+
+    // ---- what becomes of a mail -------------------------------------------
+
+    /// Ends an attempt. Says whether the mail is finished, which is when it
+    /// was delivered or refused: the sign that the lane is of use.
+    pub(super) fn conclude(
+        &mut self,
+        mut mail: Mail,
+        fate: Fate<'_>,
+        handler: &mut (impl Handler + ?Sized),
+    ) -> bool {
+        match fate {
+            Fate::Again { cause, counted } => {
+                let counted = counted || mail.has_deferred();
+                self.again(mail, &cause, counted, handler)
+            }
+            Fate::Settled { outcome, scope } if mail.is_whole(scope) => {
+                mail.attempts += 1;
+                self.report(mail.into(), outcome, Endings::Same, handler)
+            }
+            Fate::Settled { outcome, scope } => {
+                if let Some(ending) = Ending::from_outcome(outcome) {
+                    mail.end(scope, &ending);
+                }
+                self.go_on(mail, handler)
+            }
+            Fate::EachItsOwn => self.go_on(mail, handler),
+        }
+    }
+
+    /// Puts a mail back that has not been begun, or was not to blame.
+    pub(super) fn put_back(&mut self, mail: Mail) {
+        self.count_requeue(mail.last_lane);
+        self.retries.push_back(mail);
+    }
+
+    /// Gives up everything in the backlog: those of which nothing is final are
+    /// returned, the others reported.
+    pub(super) fn surrender(&mut self, handler: &mut (impl Handler + ?Sized)) -> Vec<Message> {
+        let mut returned = Vec::new();
+        while let Some(mail) = self.retries.pop_front().or_else(|| self.fresh.pop_front()) {
+            if mail.is_untouched() {
+                self.ledger.returned += 1;
+                self.count(mail.last_lane, &Outcome::Unsent, 1);
+                self.summary
+                    .recipients
+                    .count(&Outcome::Unsent, mail.message.envelope().recipients().len() as u64);
+                returned.push(mail.message);
+            } else {
+                self.report_each(mail, handler);
+            }
+        }
+        returned
+    }
+
+    /// The same, but nothing is returned: all are reported.
+    pub(super) fn report_unsent(&mut self, handler: &mut (impl Handler + ?Sized)) {
+        while let Some(mail) = self.retries.pop_front().or_else(|| self.fresh.pop_front()) {
+            self.report_each(mail, handler);
+        }
+    }
+
+    fn go_on(&mut self, mut mail: Mail, handler: &mut (impl Handler + ?Sized)) -> bool {
+        if !mail.has_open() {
+            mail.attempts += 1;
+            return self.report_each(mail, handler);
+        }
+        let counted = mail.has_deferred();
+        // Each open recipient has a cause of its own; this one is for none.
+        self.again(mail, &Cause::Expired, counted, handler)
+    }
+
+    fn again(
+        &mut self,
+        mut mail: Mail,
+        cause: &Cause,
+        counted: bool,
+        handler: &mut (impl Handler + ?Sized),
+    ) -> bool {
+        if !mail.has_open() {
+            return self.go_on(mail, handler);
+        }
+        mail.attempts += u32::from(counted);
+        if mail.attempts >= self.settings.max_attempts {
+            return self.abandon(mail, cause, handler);
+        }
+        self.put_back(mail);
+        false
+    }
+
+    fn abandon(&mut self, mut mail: Mail, cause: &Cause, handler: &mut (impl Handler + ?Sized)) -> bool {
+        mail.abandon(cause);
+        self.report_each(mail, handler)
+    }
+
+    fn report_each(&mut self, mail: Mail, handler: &mut (impl Handler + ?Sized)) -> bool {
+        let (attempts, lane) = (mail.attempts, mail.last_lane);
+        let (message, endings) = mail.into_endings();
+        let first = endings.first().map_or(Outcome::Unsent, Ending::outcome);
+        let alike = endings.iter().all(|ending| ending.outcome().name() == first.name());
+        let outcome = if alike { first } else { Outcome::Partial };
+        let parting = Parting { message, attempts, lane };
+        self.report(parting, outcome, Endings::Each(&endings), handler)
+    }
+
+    /// The one place where a message leaves with a report.
+    fn report(
+        &mut self,
+        parting: Parting,
+        outcome: Outcome<'_>,
+        endings: Endings<'_>,
+        handler: &mut (impl Handler + ?Sized),
+    ) -> bool {
+        let Parting { message, attempts, lane } = parting;
+        self.ledger.reported += 1;
+        self.count(lane, &outcome, 1);
+        let finished = matches!(outcome, Outcome::Delivered(_) | Outcome::Partial | Outcome::Refused(_));
+        if finished {
+            self.restarts = 0;
+        }
+        let report = Report { message, outcome, attempts, lane, endings };
+        self.count_recipients(&report);
+        handler.report(report);
+        finished
+    }
+
+    fn count(&mut self, lane: Option<LaneId>, outcome: &Outcome<'_>, times: u64) {
+        self.summary.mails.count(outcome, times);
+        if let Some(host) = self.host(lane) {
+            host.mails.count(outcome, times);
+        }
+    }
+
+    fn count_recipients(&mut self, report: &Report<'_>) {
+        for (_, outcome) in report.recipients() {
+            self.summary.recipients.count(&outcome, 1);
+            if let Some(host) = self.host(report.lane) {
+                host.recipients.count(&outcome, 1);
+            }
+        }
+    }
+
+    fn count_requeue(&mut self, lane: Option<LaneId>) {
+        self.summary.requeued += 1;
+        if let Some(host) = self.host(lane) {
+            host.requeued += 1;
+        }
+    }
+
+    pub(super) fn host(&mut self, lane: Option<LaneId>) -> Option<&mut HostSummary> {
+        self.summary.hosts.get_mut(lane?.host as usize)
+    }
+}

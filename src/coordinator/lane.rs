@@ -1,0 +1,276 @@
+//! A slot for one connection: host and thread, what is wished of its
+//! connection, the session on it, and the mails that it holds. A lane does as
+//! it is told; what it should do is judged elsewhere.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::mail::Mail;
+use crate::event::LaneId;
+use crate::failure::Failure;
+use crate::host::HostSettings;
+use crate::session::Session;
+
+/// Where a lane stands, as its user sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Standing {
+    /// It is in a batch, or can be dealt a mail.
+    Active,
+    /// Its connection is being made.
+    Opening,
+    /// It sits out until the batch ends, or until its back-off is over.
+    Benched,
+    /// It is out of use until a restart.
+    Retired,
+}
+
+/// The state of a lane's connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Link {
+    /// There is none, and none is wanted yet.
+    Down,
+    /// One is wanted: whoever moves bytes should make it.
+    Wanted,
+    /// It is being made.
+    Dialling,
+    /// It stands.
+    Up,
+}
+
+/// What a benched lane waits for the end of the batch for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Bench {
+    /// To be dealt mails again.
+    Rejoin,
+    /// To be opened again, after this wait.
+    Reopen(Duration),
+}
+
+/// A slot for one connection.
+#[derive(Debug)]
+pub struct Lane {
+    pub(super) id: LaneId,
+    pub(super) host: Arc<HostSettings>,
+    pub(super) standing: Standing,
+    pub(super) link: Link,
+    pub(super) session: Session,
+    /// What the connection failed with before there was a session on it.
+    pub(super) dial_failure: Option<Failure>,
+    /// Its mails in the order in which they were begun; usually one.
+    pub(super) mails: VecDeque<Mail>,
+    /// The others wait for its step.
+    pub(super) in_batch: bool,
+    pub(super) bench: Option<Bench>,
+    /// When to make a connection; `None` when none is wanted.
+    pub(super) reopen_at: Option<Instant>,
+    /// Openings that are needed because something went wrong, in a row, with
+    /// no mail finished between.
+    pub(super) setbacks: u32,
+    pub(super) has_been_open: bool,
+    /// The first opening has ended, one way or the other.
+    pub(super) was_tried: bool,
+    /// It is to be opened anew as soon as no content waits for its reply.
+    pub(super) renew: bool,
+    /// A callback is being asked; still set afterwards, it has panicked.
+    pub(super) consulting: bool,
+    dialled_at: Option<Instant>,
+    connection: u64,
+    /// Octets sent on connections that are closed.
+    bytes: u64,
+}
+
+impl Lane {
+    pub(super) fn new(id: LaneId, host: Arc<HostSettings>, now: Instant) -> Lane {
+        let session = Session::new(Arc::new(host.timeouts.clone()));
+        Lane {
+            id,
+            host,
+            standing: Standing::Opening,
+            link: Link::Down,
+            session,
+            dial_failure: None,
+            mails: VecDeque::with_capacity(1),
+            in_batch: false,
+            bench: None,
+            reopen_at: Some(now),
+            setbacks: 0,
+            has_been_open: false,
+            was_tried: false,
+            renew: false,
+            consulting: false,
+            dialled_at: None,
+            connection: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Which lane it is.
+    pub fn id(&self) -> LaneId {
+        self.id
+    }
+
+    /// Its host.
+    pub fn host(&self) -> &HostSettings {
+        &self.host
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The state of its connection.
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    /// How many mails it holds.
+    pub fn held(&self) -> usize {
+        self.mails.len()
+    }
+
+    /// The number of the connection that its session speaks on: when it
+    /// changes, the connection made for an earlier number is to be closed.
+    pub fn connection(&self) -> u64 {
+        self.connection
+    }
+
+    /// The session, to move its bytes.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The session, to move its bytes.
+    pub fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Whether the batch waits for it: it is in the batch, and its step is
+    /// not over.
+    pub fn is_waited_for(&self) -> bool {
+        self.in_batch && !self.session.is_over()
+    }
+
+    /// Whether the next `settle` has something to judge on it.
+    pub fn is_judgeable(&self) -> bool {
+        let session = &self.session;
+        match self.link {
+            Link::Up if self.standing == Standing::Opening || session.is_leaving() => session.is_over(),
+            Link::Up => session.answer().is_some() || session.failure().is_some(),
+            Link::Down | Link::Wanted | Link::Dialling => self.dial_failure.is_some(),
+        }
+    }
+
+    /// Its connection is being made for it.
+    pub fn dialling(&mut self, now: Instant) {
+        assert!(self.link == Link::Wanted, "dialling unasked");
+        self.link = Link::Dialling;
+        self.dialled_at = Some(now);
+    }
+
+    /// Its connection stands; `local` is this end's address.
+    pub fn connected(&mut self, local: Option<IpAddr>, now: Instant) {
+        assert!(self.link == Link::Dialling, "connected without dialling");
+        self.link = Link::Up;
+        self.session.open(self.host.hello_from(local), now);
+    }
+
+    /// Its connection could not be made.
+    pub fn not_connected(&mut self, failure: Failure) {
+        self.dial_failure = Some(failure);
+    }
+
+    /// Its connection could not be made for want of means of our own: it is
+    /// to be tried again at `at`, and nothing is held against it.
+    pub fn postponed(&mut self, at: Instant) {
+        self.disconnect();
+        self.standing = Standing::Benched;
+        self.reopen_at = Some(at);
+        self.was_tried = true;
+    }
+
+    // ---- told by the coordinator ------------------------------------------
+
+    /// Closes whatever connection there is.
+    pub(super) fn disconnect(&mut self) {
+        self.bytes += self.session.bytes_written();
+        self.session.close();
+        self.link = Link::Down;
+        self.dial_failure = None;
+        self.connection += 1;
+    }
+
+    /// Ends the connection: with QUIT where the session is fit for it, else
+    /// at once. Between 354 and the last octet of a content only closing
+    /// gives the mail up.
+    pub(super) fn leave(&mut self, now: Instant) {
+        assert!(self.mails.is_empty(), "a lane leaves with a mail in hand");
+        self.in_batch = false;
+        if self.link == Link::Up && self.session.is_usable() {
+            self.session.quit(now);
+        } else if !self.is_leaving() {
+            self.disconnect();
+        }
+    }
+
+    /// Opens the lane anew at `at`.
+    pub(super) fn reopen(&mut self, at: Instant, now: Instant) {
+        self.leave(now);
+        self.bench = None;
+        self.standing = if at > now { Standing::Benched } else { Standing::Opening };
+        self.reopen_at = Some(at);
+    }
+
+    /// Takes the lane out of use.
+    pub(super) fn retire(&mut self, now: Instant) {
+        self.leave(now);
+        self.bench = None;
+        self.reopen_at = None;
+        self.standing = Standing::Retired;
+    }
+
+    /// Sits out until the batch ends.
+    pub(super) fn sit_out(&mut self, bench: Bench, now: Instant) {
+        self.in_batch = false;
+        if bench != Bench::Rejoin || !self.session.is_usable() {
+            self.leave(now);
+        }
+        self.bench = Some(bench);
+        self.standing = Standing::Benched;
+    }
+
+    /// Whether a new connection is already on its way.
+    pub(super) fn is_being_opened(&self) -> bool {
+        self.standing == Standing::Opening
+    }
+
+    /// Whether its connection can go on after it has sat out.
+    pub(super) fn is_rejoinable(&self) -> bool {
+        self.link == Link::Up && self.session.is_usable()
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.link == Link::Up && self.session.is_leaving()
+    }
+
+    /// Whether it can be dealt a mail.
+    pub(super) fn is_free(&self) -> bool {
+        self.standing == Standing::Active
+            && self.link == Link::Up
+            && self.mails.is_empty()
+            && self.session.is_usable()
+    }
+
+    pub(super) fn opening_took(&self, now: Instant) -> Duration {
+        self.dialled_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+
+    /// Octets sent on all its connections.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes + self.session.bytes_written()
+    }
+}

@@ -1,0 +1,155 @@
+//! A message that has been taken, and how far it came with each recipient.
+
+use crate::event::LaneId;
+use crate::message::Message;
+use crate::outcome::{Cause, Ending};
+
+/// How far a recipient came.
+#[derive(Debug, Default)]
+pub(super) enum Recipient {
+    /// Not asked for in this transaction.
+    #[default]
+    Pending,
+    /// The server accepted it in this transaction.
+    Accepted,
+    /// Refused for the time being in this transaction.
+    Deferred(Box<Cause>),
+    /// The server takes no more of them in this transaction.
+    TooMany(Box<Cause>),
+    /// Final.
+    Ended(Box<Ending>),
+}
+
+impl Recipient {
+    fn is_open(&self) -> bool {
+        !matches!(self, Recipient::Ended(_))
+    }
+}
+
+/// Which recipients an outcome is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Scope {
+    /// Those that the server accepted in this transaction, or while it has
+    /// been asked for none, all that are to be asked for.
+    Transaction,
+    /// All that are not final.
+    Open,
+}
+
+/// A message that has been taken. The first recipient's state is held in
+/// place, so that a mail to one needs no memory beyond the caller's.
+#[derive(Debug)]
+pub(super) struct Mail {
+    pub(super) message: Message,
+    first: Recipient,
+    rest: Vec<Recipient>,
+    pub(super) attempts: u32,
+    pub(super) last_lane: Option<LaneId>,
+}
+
+impl Mail {
+    pub(super) fn new(message: Message) -> Mail {
+        let others = message.envelope().recipients().len().saturating_sub(1);
+        let rest = std::iter::repeat_with(Recipient::default).take(others).collect();
+        Mail { message, first: Recipient::Pending, rest, attempts: 0, last_lane: None }
+    }
+
+    /// All recipients that are not final are to be asked for anew.
+    pub(super) fn begin_attempt(&mut self, lane: LaneId) {
+        self.last_lane = Some(lane);
+        for recipient in self.recipients_mut().filter(|recipient| recipient.is_open()) {
+            *recipient = Recipient::Pending;
+        }
+    }
+
+    /// The first recipient from position `from` on that is to be asked for.
+    pub(super) fn next_pending(&self, from: u32) -> Option<u32> {
+        let mut numbered = (0..).zip(self.recipients()).skip(from as usize);
+        numbered.find(|(_, recipient)| matches!(recipient, Recipient::Pending)).map(|(position, _)| position)
+    }
+
+    pub(super) fn set(&mut self, position: u32, state: Recipient) {
+        if let Some(recipient) = self.recipients_mut().nth(position as usize) {
+            *recipient = state;
+        }
+    }
+
+    /// Marks all that have not been asked for as too many.
+    pub(super) fn defer_pending(&mut self, cause: &Cause) {
+        for recipient in self.recipients_mut() {
+            if matches!(recipient, Recipient::Pending) {
+                *recipient = Recipient::TooMany(Box::new(cause.clone()));
+            }
+        }
+    }
+
+    pub(super) fn has_accepted(&self) -> bool {
+        self.recipients().any(|recipient| matches!(recipient, Recipient::Accepted))
+    }
+
+    pub(super) fn has_deferred(&self) -> bool {
+        self.recipients().any(|recipient| matches!(recipient, Recipient::Deferred(_)))
+    }
+
+    pub(super) fn has_open(&self) -> bool {
+        self.recipients().any(Recipient::is_open)
+    }
+
+    /// Whether nothing is final for any recipient, so that the message can be
+    /// given back as if it had never been tried.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.recipients().all(Recipient::is_open)
+    }
+
+    /// Whether an outcome of this scope is every recipient's.
+    pub(super) fn is_whole(&self, scope: Scope) -> bool {
+        let concerned = self.concerned(scope);
+        self.recipients().all(concerned)
+    }
+
+    /// Makes `ending` final for those in scope.
+    pub(super) fn end(&mut self, scope: Scope, ending: &Ending) {
+        let concerned = self.concerned(scope);
+        for recipient in self.recipients_mut().filter(|recipient| concerned(recipient)) {
+            *recipient = Recipient::Ended(Box::new(ending.clone()));
+        }
+    }
+
+    /// Makes all that are open abandoned, each with its own cause where it
+    /// has one.
+    pub(super) fn abandon(&mut self, cause: &Cause) {
+        for recipient in self.recipients_mut().filter(|recipient| recipient.is_open()) {
+            let own = match std::mem::take(recipient) {
+                Recipient::Deferred(cause) | Recipient::TooMany(cause) => *cause,
+                _ => cause.clone(),
+            };
+            *recipient = Recipient::Ended(Box::new(Ending::Abandoned(own)));
+        }
+    }
+
+    /// Message and endings; whatever is open counts as unsent.
+    pub(super) fn into_endings(self) -> (Message, Vec<Ending>) {
+        let recipients = std::iter::once(self.first).chain(self.rest);
+        let endings = recipients.map(|recipient| match recipient {
+            Recipient::Ended(ending) => *ending,
+            _ => Ending::Unsent,
+        });
+        (self.message, endings.collect())
+    }
+
+    fn concerned(&self, scope: Scope) -> fn(&Recipient) -> bool {
+        match scope {
+            Scope::Open => Recipient::is_open,
+            Scope::Transaction if self.has_accepted() => |recipient| matches!(recipient, Recipient::Accepted),
+            Scope::Transaction => |recipient| matches!(recipient, Recipient::Pending),
+        }
+    }
+
+    fn recipients(&self) -> impl Iterator<Item = &Recipient> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    fn recipients_mut(&mut self) -> impl Iterator<Item = &mut Recipient> {
+        std::iter::once(&mut self.first).chain(&mut self.rest)
+    }
+}

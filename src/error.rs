@@ -1,0 +1,97 @@
+//! Mistakes and misfortunes that a caller has to know of. What a server does
+//! wrong is a `Failure`, and what becomes of a mail an `Outcome`.
+
+use std::fmt;
+
+use crate::event::LaneId;
+use crate::journal::JournalError;
+use crate::message::Message;
+
+/// Why a call of the mailer did not do what was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Every lane is retired. What had been taken and had no final outcome is
+    /// given back, the message that was about to be taken included.
+    AllRetired {
+        /// The messages, in the order in which they were to be sent.
+        unsent: Vec<Message>,
+        /// The last thing that went wrong on a connection, naming the host.
+        last: Option<String>,
+    },
+    /// The mailer was quit or aborted; `restart` opens it again. The message
+    /// that was about to be taken is given back.
+    Closed(Vec<Message>),
+    /// No host was given, or one of them cannot be used as it is.
+    Host {
+        /// The host as it was given.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// More sessions are wanted than this process may have descriptors.
+    Descriptors {
+        /// Descriptors needed: one a session, and some for everything else.
+        needed: u64,
+        /// Descriptors allowed (RLIMIT_NOFILE).
+        allowed: u64,
+    },
+    /// The debug path cannot be written.
+    Debug(JournalError),
+    /// There is no such lane.
+    NoSuchLane(LaneId),
+    /// A call of [`NetSmtp`](crate::NetSmtp) came out of order.
+    OutOfOrder {
+        /// The call.
+        call: &'static str,
+        /// What has to come first.
+        before: &'static str,
+    },
+    /// An address given to [`NetSmtp`](crate::NetSmtp) is none.
+    Address(crate::envelope::AddressError),
+}
+
+impl Error {
+    /// The messages that the error gives back.
+    pub fn into_unsent(self) -> Vec<Message> {
+        match self {
+            Error::AllRetired { unsent, .. } | Error::Closed(unsent) => unsent,
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::AllRetired { unsent, last } => {
+                write!(f, "every lane is retired, with {} messages unsent", unsent.len())?;
+                last.as_ref().map_or(Ok(()), |last| write!(f, "; last: {last}"))
+            }
+            Error::Closed(_) => f.write_str("the mailer is closed"),
+            Error::Host { name, problem } => write!(f, "host {name:?}: {problem}"),
+            Error::Descriptors { needed, allowed } => {
+                write!(f, "{needed} descriptors are needed and {allowed} allowed (RLIMIT_NOFILE)")
+            }
+            Error::Debug(error) => fmt::Display::fmt(error, f),
+            Error::NoSuchLane(lane) => write!(f, "there is no thread {} of host {}", lane.thread, lane.host),
+            Error::OutOfOrder { call, before } => write!(f, "{call} before {before}"),
+            Error::Address(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// There is no room for the message, which is given back:
+/// [`Mailer::ready`](crate::Mailer::ready) waits for room.
+#[derive(Debug)]
+pub struct Full(pub Message);
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("as many messages are held as there are lanes")
+    }
+}
+
+impl std::error::Error for Full {}

@@ -1,0 +1,113 @@
+//! Why a connection cannot be used or reused. A `Failure` is the peer's fault,
+//! or the network's; it is data, not an error of the caller.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::content::ContentError;
+use crate::reply::{ReplyBuf, ReplyCode};
+
+/// Why a connection cannot be reused, or never came about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The host's name could not be resolved.
+    Resolve(IoFault),
+    /// No address of the host accepted the connection.
+    Connect(IoFault),
+    /// The greeting or the reply to EHLO and HELO was a refusal.
+    Refused(ReplyBuf),
+    /// The server let a deadline pass.
+    TimedOut {
+        /// The timeout that was over.
+        after: Duration,
+    },
+    /// The server closed the connection.
+    Closed,
+    /// The connection broke.
+    Lost(IoFault),
+    /// What the server sent is no reply.
+    Garbage,
+    /// A reply was longer than the limits of [`crate::reply`].
+    TooLong,
+    /// The server spoke without being asked.
+    Unsolicited,
+    /// A reply that means another thing than the one awaited, such as a 250
+    /// to DATA, or one that came before the content had been sent.
+    Unexpected(ReplyCode),
+    /// The content could not be sent to its end, so that the connection
+    /// stands in the middle of it.
+    Content(ContentError),
+}
+
+impl Failure {
+    /// Why the connection can't be used further, in one sentence.
+    pub fn explain(&self) -> &'static str {
+        match self {
+            Failure::Resolve(_) => "the name leads to no address",
+            Failure::Connect(_) => "there is no connection",
+            Failure::Refused(_) => "the server does not want this session",
+            Failure::TimedOut { .. } => "a late reply would be taken for the answer to another command",
+            Failure::Closed | Failure::Lost(_) => "the connection is gone",
+            Failure::Garbage | Failure::TooLong => "nobody can tell where the next reply begins",
+            Failure::Unsolicited => "replies can no longer be told apart from answers",
+            Failure::Unexpected(_) => "client and server no longer agree on what comes next",
+            Failure::Content(_) => "the rest of the content is missing, and only closing gives it up",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Resolve(fault) => write!(f, "name not resolved: {fault}"),
+            Failure::Connect(fault) => write!(f, "not connected: {fault}"),
+            Failure::Refused(reply) => write!(f, "refused: {reply}"),
+            Failure::TimedOut { after } => write!(f, "no reply within {after:?}"),
+            Failure::Closed => f.write_str("closed by the server"),
+            Failure::Lost(fault) => write!(f, "connection lost: {fault}"),
+            Failure::Garbage => f.write_str("the server sent what is no reply"),
+            Failure::TooLong => f.write_str("the server's reply is too long"),
+            Failure::Unsolicited => f.write_str("the server spoke unasked"),
+            Failure::Unexpected(code) => write!(f, "the server answered out of turn: {code}"),
+            Failure::Content(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+/// An input or output error that can be kept and copied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IoFault {
+    /// The kind of the error.
+    pub kind: io::ErrorKind,
+    /// The operating system's words.
+    pub text: Box<str>,
+}
+
+impl From<&io::Error> for IoFault {
+    fn from(error: &io::Error) -> IoFault {
+        IoFault { kind: error.kind(), text: error.to_string().into() }
+    }
+}
+
+impl fmt::Display for IoFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Whether the error means that this process or machine has run out of
+/// descriptors or buffers: ENFILE, EMFILE, ENOBUFS or ENOMEM.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let short = [Errno::NFILE, Errno::MFILE, Errno::NOBUFS, Errno::NOMEM];
+        Errno::from_io_error(error).is_some_and(|errno| short.contains(&errno))
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::OutOfMemory
+    }
+}

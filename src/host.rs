@@ -1,0 +1,231 @@
+//! One server entry: where it is, how many connections it gets, and how
+//! patient to be with it. Plain settings; nothing here connects.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use crate::envelope::Domain;
+use crate::timeouts::Timeouts;
+
+/// Most threads that one host may have.
+pub const MAX_THREADS: u32 = 100_000;
+
+/// The name that a session says in EHLO (RFC 5321 §4.1.1.1).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Hello {
+    /// The connection's local address as a literal (RFC 5321 §4.1.3).
+    #[default]
+    LocalAddress,
+    /// The host's own name, as Net::SMTP::Bulk says by default. Many servers
+    /// refuse a client that bears their name.
+    ServerName,
+    /// This name.
+    Name(Domain),
+}
+
+/// Waiting before a lane is opened again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Backoff {
+    /// The wait after the first failure; each further one doubles it. 1 s.
+    pub base: Duration,
+    /// The longest wait. 5 minutes.
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) }
+    }
+}
+
+impl Backoff {
+    /// The wait before attempt number `failures`, between half and the whole
+    /// of `base` × 2^(`failures` − 1); `jitter` is from 0 to 1.
+    pub(crate) fn wait(&self, failures: u32, jitter: f64) -> Duration {
+        let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        let whole = self.base.saturating_mul(factor).min(self.max);
+        whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+    }
+}
+
+/// One server entry. What is not set here is taken from the mailer's own
+/// settings, and else from the defaults.
+///
+/// ```
+/// use smtp_bulk::Host;
+///
+/// let host = Host::new("mx.example.org").port(2525).threads(50).hello("client.example");
+/// let same = Host::new("mx.example.org:2525");
+/// # let _ = (host, same);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub(crate) name: String,
+    pub(crate) port: Option<u16>,
+    pub(crate) threads: Option<u32>,
+    pub(crate) hello: Option<Result<Hello, String>>,
+    pub(crate) timeouts: Option<Timeouts>,
+    pub(crate) local_addresses: Vec<IpAddr>,
+    pub(crate) max_connect_failures: Option<u32>,
+    pub(crate) backoff: Option<Backoff>,
+}
+
+impl Host {
+    /// A host by name, IPv4 address, IPv6 address (`::1` or `[::1]`), each
+    /// with an optional `:port` behind it (an IPv6 address then in brackets).
+    pub fn new(name: impl Into<String>) -> Host {
+        Host {
+            name: name.into(),
+            port: None,
+            threads: None,
+            hello: None,
+            timeouts: None,
+            local_addresses: Vec::new(),
+            max_connect_failures: None,
+            backoff: None,
+        }
+    }
+
+    /// The TCP port. Default: 25.
+    pub fn port(mut self, port: u16) -> Host {
+        self.port = Some(port);
+        self
+    }
+
+    /// How many connections to keep. Default: 2, at most [`MAX_THREADS`].
+    pub fn threads(mut self, threads: u32) -> Host {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// The name for EHLO: a domain or an address literal. A name that is
+    /// neither is an error at `connect`. Default: the connection's local
+    /// address as a literal, which a server can check and which cannot be the
+    /// wrong name.
+    pub fn hello(mut self, name: impl AsRef<str>) -> Host {
+        let name = name.as_ref();
+        self.hello = Some(name.parse().map(Hello::Name).map_err(|_| name.to_owned()));
+        self
+    }
+
+    /// Says the host's own name in EHLO, as Net::SMTP::Bulk does.
+    pub fn hello_server_name(mut self) -> Host {
+        self.hello = Some(Ok(Hello::ServerName));
+        self
+    }
+
+    /// How long each step may take.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Host {
+        self.timeouts = Some(timeouts);
+        self
+    }
+
+    /// Connects from this address of this machine. Given several times, the
+    /// addresses are spread over the lanes; for each target those of its own
+    /// family count.
+    pub fn local_address(mut self, address: IpAddr) -> Host {
+        self.local_addresses.push(address);
+        self
+    }
+
+    /// After how many setbacks in a row, with no mail finished between, a
+    /// lane is retired. Default: 5.
+    pub fn max_connect_failures(mut self, failures: u32) -> Host {
+        self.max_connect_failures = Some(failures.max(1));
+        self
+    }
+
+    /// How long to wait before a lane is opened again.
+    pub fn backoff(mut self, backoff: Backoff) -> Host {
+        self.backoff = Some(backoff);
+        self
+    }
+}
+
+/// A host whose settings are all known and checked.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// Name or address, without brackets and port.
+    pub name: String,
+    /// TCP port.
+    pub port: u16,
+    /// Number of lanes.
+    pub threads: u32,
+    /// What EHLO says.
+    pub hello: Hello,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// Source addresses, spread over the lanes.
+    pub local_addresses: Vec<IpAddr>,
+    /// Setbacks in a row after which a lane is retired.
+    pub max_connect_failures: u32,
+    /// Waiting before a lane is opened again.
+    pub backoff: Backoff,
+}
+
+impl HostSettings {
+    /// What a lane connected from `local` says in EHLO.
+    pub(crate) fn hello_from(&self, local: Option<IpAddr>) -> Domain {
+        let literal = || Domain::from_ip(local.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        match &self.hello {
+            Hello::LocalAddress => literal(),
+            Hello::Name(name) => name.clone(),
+            Hello::ServerName => match self.name.parse::<IpAddr>() {
+                Ok(address) => Domain::from_ip(address),
+                Err(_) => self.name.parse().unwrap_or_else(|_| literal()),
+            },
+        }
+    }
+}
+
+/// Splits `host`, `host:port`, `[v6]`, `[v6]:port` and a bare IPv6 address;
+/// `None` when there is no host, or what stands for the port is none.
+pub(crate) fn split_port(name: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match name.strip_prefix('[') {
+        Some(rest) => {
+            let (host, behind) = rest.split_once(']')?;
+            let port = if behind.is_empty() { None } else { Some(behind.strip_prefix(':')?) };
+            (host, port)
+        }
+        None if name.parse::<IpAddr>().is_ok() => (name, None),
+        None => match name.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (name, None),
+        },
+    };
+    let plain =
+        !host.is_empty() && !host.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+    let port = match port {
+        Some(digits) => Some(digits.parse().ok().filter(|port| *port != 0)?),
+        None => None,
+    };
+    plain.then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_split_from_their_ports() {
+        assert_eq!(split_port("mx.example"), Some(("mx.example", None)));
+        assert_eq!(split_port("mx.example:25"), Some(("mx.example", Some(25))));
+        assert_eq!(split_port("::1"), Some(("::1", None)));
+        assert_eq!(split_port("[::1]"), Some(("::1", None)));
+        assert_eq!(split_port("[::1]:2525"), Some(("::1", Some(2525))));
+        assert_eq!(split_port("127.0.0.1:1"), Some(("127.0.0.1", Some(1))));
+        for wrong in ["", ":25", "a:", "a:0", "a:65536", "a:x", "[::1", "[::1]25", "a b", "a\r\nb"] {
+            assert_eq!(split_port(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_the_bound() {
+        let backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(10) };
+        let seconds = |failures| backoff.wait(failures, 1.0).as_secs();
+        assert_eq!([0, 1, 2, 3, 4, 5, 90].map(seconds), [0, 1, 2, 4, 8, 10, 10]);
+        assert_eq!(backoff.wait(2, 0.0), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,235 @@
+//! What became of a message: its outcome, its recipients' outcomes, and the
+//! report that gives the message back.
+
+use std::fmt;
+
+use crate::content::ContentError;
+use crate::envelope::{Envelope, ForwardPath};
+use crate::event::LaneId;
+use crate::extensions::Extension;
+use crate::failure::Failure;
+use crate::message::Message;
+use crate::reply::{Reply, ReplyBuf};
+
+/// Why an attempt ended without a final outcome, or the last one did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The server refused for the time being.
+    Reply(ReplyBuf),
+    /// The connection failed.
+    Failure(Failure),
+    /// A callback gave up the transaction with this code.
+    Verdict(u16),
+    /// The content could not be opened for want of descriptors or memory.
+    Content(ContentError),
+    /// The message expired before it could be begun.
+    Expired,
+    /// The server takes no further recipients in this transaction.
+    TooManyRecipients(ReplyBuf),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Reply(reply) => fmt::Display::fmt(reply, f),
+            Cause::Failure(failure) => fmt::Display::fmt(failure, f),
+            Cause::Verdict(code) => write!(f, "given up by a callback's {code}"),
+            Cause::Content(error) => fmt::Display::fmt(error, f),
+            Cause::Expired => f.write_str("expired"),
+            Cause::TooManyRecipients(reply) => write!(f, "too many recipients: {reply}"),
+        }
+    }
+}
+
+/// Why the client itself refuses a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ClientReason {
+    /// Its content could not be read.
+    Content(ContentError),
+    /// It needs an extension that the server, or this client, lacks.
+    MissingExtension(Extension),
+}
+
+impl fmt::Display for ClientReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientReason::Content(error) => fmt::Display::fmt(error, f),
+            ClientReason::MissingExtension(extension) => {
+                write!(f, "the message needs the extension {extension:?}, which is not to be had")
+            }
+        }
+    }
+}
+
+/// Who refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RefusedBy<'a> {
+    /// The server, with a 5yz reply.
+    Server(Reply<'a>),
+    /// This client.
+    Client(&'a ClientReason),
+}
+
+impl fmt::Display for RefusedBy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RefusedBy::Server(reply) => fmt::Display::fmt(reply, f),
+            RefusedBy::Client(reason) => fmt::Display::fmt(reason, f),
+        }
+    }
+}
+
+/// What became of a message or a recipient.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Outcome<'a> {
+    /// The server took responsibility; its reply may hold a queue id.
+    Delivered(Reply<'a>),
+    /// The recipients' outcomes differ: see [`Report::recipients`].
+    Partial,
+    /// Refused for good.
+    Refused(RefusedBy<'a>),
+    /// All attempts were used up, or the message expired.
+    Abandoned(&'a Cause),
+    /// A callback dropped it.
+    Dropped,
+    /// The whole content was sent and no answer came: the server may or may
+    /// not have taken it (RFC 1047).
+    InDoubt(&'a Failure),
+    /// The mailer was given up before the message could be sent.
+    Unsent,
+}
+
+impl Outcome<'_> {
+    /// One word: `delivered`, `partial`, `refused`, `abandoned`, `dropped`,
+    /// `in_doubt` or `unsent`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Delivered(_) => "delivered",
+            Outcome::Partial => "partial",
+            Outcome::Refused(_) => "refused",
+            Outcome::Abandoned(_) => "abandoned",
+            Outcome::Dropped => "dropped",
+            Outcome::InDoubt(_) => "in_doubt",
+            Outcome::Unsent => "unsent",
+        }
+    }
+
+    /// Whether the server took responsibility.
+    pub fn is_delivered(&self) -> bool {
+        matches!(self, Outcome::Delivered(_))
+    }
+}
+
+impl fmt::Display for Outcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Outcome::Delivered(reply) => write!(f, ": {reply}"),
+            Outcome::Refused(by) => write!(f, ": {by}"),
+            Outcome::Abandoned(cause) => write!(f, ": {cause}"),
+            Outcome::InDoubt(failure) => write!(f, ": {failure}"),
+            Outcome::Partial | Outcome::Dropped | Outcome::Unsent => Ok(()),
+        }
+    }
+}
+
+/// An outcome that owns its texts: what is kept of a recipient whose fate is
+/// settled while others of the same message are still open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    Delivered(ReplyBuf),
+    Refused(ReplyBuf),
+    RefusedByClient(ClientReason),
+    Abandoned(Cause),
+    Dropped,
+    InDoubt(Failure),
+    Unsent,
+}
+
+impl Ending {
+    pub(crate) fn outcome(&self) -> Outcome<'_> {
+        match self {
+            Ending::Delivered(reply) => Outcome::Delivered(reply.as_reply()),
+            Ending::Refused(reply) => Outcome::Refused(RefusedBy::Server(reply.as_reply())),
+            Ending::RefusedByClient(reason) => Outcome::Refused(RefusedBy::Client(reason)),
+            Ending::Abandoned(cause) => Outcome::Abandoned(cause),
+            Ending::Dropped => Outcome::Dropped,
+            Ending::InDoubt(failure) => Outcome::InDoubt(failure),
+            Ending::Unsent => Outcome::Unsent,
+        }
+    }
+
+    /// `None` for [`Outcome::Partial`], which is no recipient's.
+    pub(crate) fn from_outcome(outcome: Outcome<'_>) -> Option<Ending> {
+        Some(match outcome {
+            Outcome::Delivered(reply) => Ending::Delivered(reply.to_owned()),
+            Outcome::Refused(RefusedBy::Server(reply)) => Ending::Refused(reply.to_owned()),
+            Outcome::Refused(RefusedBy::Client(reason)) => Ending::RefusedByClient(reason.clone()),
+            Outcome::Abandoned(cause) => Ending::Abandoned(cause.clone()),
+            Outcome::Dropped => Ending::Dropped,
+            Outcome::InDoubt(failure) => Ending::InDoubt(failure.clone()),
+            Outcome::Unsent => Ending::Unsent,
+            Outcome::Partial => return None,
+        })
+    }
+}
+
+/// The recipients' outcomes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Endings<'a> {
+    /// All share the message's.
+    Same,
+    /// One each, in the order of the envelope.
+    Each(&'a [Ending]),
+}
+
+/// A message's final outcome; it gives the message back.
+///
+/// The reply texts are borrowed: copy what has to outlive the callback.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Report<'a> {
+    /// The message, as it was handed over.
+    pub message: Message,
+    /// What became of it.
+    pub outcome: Outcome<'a>,
+    /// How many attempts were counted against it, the last one included.
+    pub attempts: u32,
+    /// The lane that held it last, if any did.
+    pub lane: Option<LaneId>,
+    pub(crate) endings: Endings<'a>,
+}
+
+impl<'a> Report<'a> {
+    /// Each recipient and what became of the message for it, in the order of
+    /// the envelope.
+    pub fn recipients(&self) -> impl Iterator<Item = (&ForwardPath, Outcome<'a>)> {
+        let paths = self.message.envelope().recipients();
+        paths.iter().enumerate().map(|(index, path)| (path, self.recipient_outcome(index)))
+    }
+
+    /// The message for those recipients alone whose server has neither taken
+    /// it nor may have taken it, to be tried elsewhere; `None` when there are
+    /// none.
+    pub fn into_undelivered(self) -> Option<Message> {
+        let keep = |outcome: Outcome<'_>| !matches!(outcome, Outcome::Delivered(_) | Outcome::InDoubt(_));
+        let open: Vec<bool> = self.recipients().map(|(_, outcome)| keep(outcome)).collect();
+        let envelope = self.message.envelope();
+        let mut open = open.iter();
+        let to: Vec<ForwardPath> =
+            envelope.recipients().iter().filter(|_| open.next() == Some(&true)).cloned().collect();
+        let envelope = Envelope::new(envelope.from().clone(), to).ok()?;
+        Some(self.message.with_envelope(envelope))
+    }
+
+    fn recipient_outcome(&self, index: usize) -> Outcome<'a> {
+        match self.endings {
+            Endings::Same => self.outcome,
+            Endings::Each(endings) => endings.get(index).map_or(self.outcome, Ending::outcome),
+        }
+    }
+}

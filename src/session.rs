@@ -1,0 +1,633 @@
+//! One connection's side of SMTP, without any input or output of its own.
+//! Bytes come in by `receive`, go out by `fill`, and time is an argument. It
+//! never decides what becomes of a mail, and it never sends a byte that the
+//! server's last reply has not made right to send.
+//!
+//! ```text
+//!  Closed ── open ──▶ WaitingForGreeting ── 220 ──▶ WaitingForEhlo ── 250 ──▶ Ready
+//!                                                    │ 5yz                    ▲
+//!                                                    ▼                        │
+//!                                              WaitingForHelo ──── 250 ───────┤
+//!                                                                             ▼
+//!      Closed ◀── close ── Leaving ◀── quit ── Ready ⇄ flight: MAIL, RCPT, DATA, content, RSET
+//! ```
+//!
+//! A *flight* is what one step sends and the queue of replies that the server
+//! owes for it. The flight is over when all are answered, or at a [`Failure`],
+//! after which the connection can only be closed.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::command::Command;
+use crate::content::{Content, ContentError, ContentStream, Filled, ReadJob};
+use crate::envelope::{Domain, ForwardPath, ReversePath};
+use crate::extensions::Extensions;
+use crate::failure::Failure;
+use crate::reply::{self, Found, Reply, ReplyCode, ReplyReader};
+use crate::timeouts::Timeouts;
+
+/// Octets that `Session::fill` puts together for one write.
+pub const FLIGHT_BUFFER: usize = 64 * 1024;
+
+/// Room for commands and replies that a resting session keeps.
+const KEPT: usize = 512;
+
+/// What is being done, and so what a reply, a failure or a timeout is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Step {
+    /// Resolving the name and connecting.
+    Connect,
+    /// Waiting for the server's 220.
+    Greeting,
+    /// EHLO.
+    Ehlo,
+    /// HELO, after EHLO was refused.
+    Helo,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA.
+    Data,
+    /// The content and its final reply.
+    Content,
+    /// RSET.
+    Rset,
+    /// QUIT.
+    Quit,
+    /// Nothing: the session rests.
+    Idle,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Connect => "connect",
+            Step::Greeting => "greeting",
+            Step::Ehlo => "EHLO",
+            Step::Helo => "HELO",
+            Step::Mail => "MAIL",
+            Step::Rcpt => "RCPT",
+            Step::Data => "DATA",
+            Step::Content => "content",
+            Step::Rset => "RSET",
+            Step::Quit => "QUIT",
+            Step::Idle => "idle",
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Closed,
+    WaitingForGreeting,
+    WaitingForEhlo,
+    WaitingForHelo,
+    Ready,
+    Leaving,
+}
+
+/// How far the server is in a mail transaction, and so how to give it up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Transaction {
+    None,
+    /// MAIL was sent: RSET gives it up.
+    Begun,
+    /// 354 was read: only closing gives it up until the content is answered.
+    Content,
+}
+
+/// A reply that the server owes.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    step: Step,
+    /// Which recipient of the mail it is about; 0 where it is about none.
+    recipient: u32,
+    /// Where in the stream of sent octets the thing asked ends; `None` while
+    /// that is not known.
+    ends_at: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    owed: Owed,
+    code: ReplyCode,
+    text_end: usize,
+}
+
+/// A reply and what it answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// What was asked.
+    pub step: Step,
+    /// The position of the recipient that a reply to RCPT is about.
+    pub recipient: u32,
+    /// What the server said.
+    pub reply: Reply<'a>,
+}
+
+impl Answer<'_> {
+    /// Whether it is the reply that the step hopes for: 354 for DATA, any 2yz
+    /// for all else.
+    pub fn is_pass(&self) -> bool {
+        is_pass(self.step, self.reply.code())
+    }
+}
+
+/// The protocol state of one connection.
+///
+/// ```
+/// use smtp_bulk::session::{Session, Step};
+/// use smtp_bulk::{Content, Timeouts};
+/// use std::{sync::Arc, time::Instant};
+///
+/// let now = Instant::now();
+/// let mut session = Session::new(Arc::new(Timeouts::default()));
+/// session.open("client.example".parse().unwrap(), now);
+/// session.receive(b"220 mx.example\r\n", now);
+/// let mut out = Vec::new();
+/// session.fill(&mut out);
+/// assert_eq!(out, b"EHLO client.example\r\n");
+/// session.wrote(out.len(), now);
+/// session.receive(b"250 mx.example\r\n", now);
+/// assert!(session.is_ready());
+/// ```
+pub struct Session {
+    stage: Stage,
+    transaction: Transaction,
+    timeouts: Arc<Timeouts>,
+    hello: Option<Domain>,
+    extensions: Extensions,
+    /// Encoded commands of this flight, and how many octets `fill` took of them.
+    commands: Vec<u8>,
+    commands_taken: usize,
+    /// The opened content of the transaction; it is sent when `sending` is set.
+    stream: Option<ContentStream>,
+    sending: bool,
+    /// Octets produced, and handed to the socket, since the connection opened.
+    produced: u64,
+    written: u64,
+    flight_start: u64,
+    owed: VecDeque<Owed>,
+    answers: VecDeque<Answered>,
+    /// Text of the answers, in order, and then of a reply that is not complete.
+    text: Vec<u8>,
+    text_judged: usize,
+    reader: ReplyReader,
+    failure: Option<Failure>,
+    /// What was being done when the session failed.
+    failed_at: Step,
+    /// The server has said that it will close, or the content was cut short.
+    spent: bool,
+    began: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+impl Session {
+    /// A session without a connection.
+    pub fn new(timeouts: Arc<Timeouts>) -> Session {
+        Session {
+            stage: Stage::Closed,
+            transaction: Transaction::None,
+            timeouts,
+            hello: None,
+            extensions: Extensions::default(),
+            commands: Vec::new(),
+            commands_taken: 0,
+            stream: None,
+            sending: false,
+            produced: 0,
+            written: 0,
+            flight_start: 0,
+            owed: VecDeque::new(),
+            answers: VecDeque::new(),
+            text: Vec::new(),
+            text_judged: 0,
+            reader: ReplyReader::default(),
+            failure: None,
+            failed_at: Step::Idle,
+            spent: false,
+            began: None,
+            deadline: None,
+        }
+    }
+
+    // ---- flights ----------------------------------------------------------
+
+    /// A new connection stands: waits for the greeting, then says EHLO as
+    /// `hello`. The flight is over when the session is ready or has failed.
+    pub fn open(&mut self, hello: Domain, now: Instant) {
+        self.close();
+        self.stage = Stage::WaitingForGreeting;
+        self.hello = Some(hello);
+        self.flight(now);
+        // The greeting answers the connection itself, which has been made.
+        self.owe(Step::Greeting, 0);
+    }
+
+    /// Sends MAIL.
+    pub fn mail(&mut self, from: &ReversePath, now: Instant) {
+        self.begin(Command::Mail(from), Step::Mail, 0, now);
+        self.transaction = Transaction::Begun;
+    }
+
+    /// Sends RCPT for the mail's recipient number `recipient`.
+    pub fn rcpt(&mut self, to: &ForwardPath, recipient: u32, now: Instant) {
+        self.begin(Command::Rcpt(to), Step::Rcpt, recipient, now);
+    }
+
+    /// Opens the content, and when that succeeds sends DATA. The content is
+    /// read by the flight that follows, if the server says 354.
+    pub fn data(&mut self, content: &Content, now: Instant) -> Result<(), ContentError> {
+        self.stream = Some(content.open()?);
+        self.begin(Command::Data, Step::Data, 0, now);
+        Ok(())
+    }
+
+    /// Sends the content that `data` opened.
+    pub fn content(&mut self, now: Instant) {
+        assert!(self.transaction == Transaction::Content, "content without a 354 for it");
+        self.flight(now);
+        self.sending = true;
+        self.owe(Step::Content, 0);
+        if let Some(owed) = self.owed.back_mut() {
+            owed.ends_at = None;
+        }
+    }
+
+    /// Sends RSET, which gives up a transaction before its content.
+    pub fn reset(&mut self, now: Instant) {
+        self.begin(Command::Rset, Step::Rset, 0, now);
+    }
+
+    /// Sends QUIT; whatever the answer, the session is good for nothing else.
+    pub fn quit(&mut self, now: Instant) {
+        self.begin(Command::Quit, Step::Quit, 0, now);
+        self.stage = Stage::Leaving;
+    }
+
+    /// Forgets the connection and all that was learnt on it.
+    pub fn close(&mut self) {
+        let timeouts = Arc::clone(&self.timeouts);
+        let (mut commands, mut text) = (std::mem::take(&mut self.commands), std::mem::take(&mut self.text));
+        let (mut owed, mut answers) = (std::mem::take(&mut self.owed), std::mem::take(&mut self.answers));
+        commands.clear();
+        text.clear();
+        owed.clear();
+        answers.clear();
+        *self = Session { commands, text, owed, answers, ..Session::new(timeouts) };
+    }
+
+    // ---- octets -----------------------------------------------------------
+
+    /// Whether `fill` has something to give, now or when a blocking content
+    /// has been read ahead.
+    pub fn wants_write(&self) -> bool {
+        self.failure.is_none() && (self.commands_taken < self.commands.len() || self.sending)
+    }
+
+    /// Appends what is to be sent next to `out`, up to about
+    /// [`FLIGHT_BUFFER`] octets in all. Nothing is appended when all has been
+    /// given, or when a blocking content has to be read first
+    /// (see [`Session::take_read_job`]).
+    pub fn fill(&mut self, out: &mut Vec<u8>) {
+        if self.failure.is_some() {
+            return;
+        }
+        let before = out.len();
+        out.extend_from_slice(self.commands.get(self.commands_taken..).unwrap_or_default());
+        self.commands_taken = self.commands.len();
+        let filled = match &mut self.stream {
+            Some(stream) if self.sending => stream.fill(out, FLIGHT_BUFFER),
+            _ => Ok(Filled::ToLimit),
+        };
+        if let Err(error) = filled {
+            out.truncate(before);
+            return self.fail(Failure::Content(error));
+        }
+        self.produced += (out.len() - before) as u64;
+        if filled == Ok(Filled::ToEnd) {
+            self.sending = false;
+            self.stream = None;
+            if let Some(owed) = self.owed.back_mut() {
+                owed.ends_at = Some(self.produced);
+            }
+        }
+    }
+
+    /// `count` octets of what `fill` gave were handed to the socket.
+    pub fn wrote(&mut self, count: usize, now: Instant) {
+        self.written += count as u64;
+        assert!(self.written <= self.produced, "more was written than produced");
+        if self.failure.is_none() && self.owed.front().is_some_and(|owed| owed.step == Step::Content) {
+            let timeout =
+                if self.is_all_written() { self.timeouts.final_reply } else { self.timeouts.content };
+            self.deadline = Some(now + timeout);
+        }
+    }
+
+    /// Whether octets that `fill` gave have not been written.
+    pub fn has_unwritten(&self) -> bool {
+        self.written < self.produced
+    }
+
+    /// The reading of a blocking content that has to be done before `fill`
+    /// can go on; run it where blocking is allowed, and give it back.
+    pub fn take_read_job(&mut self) -> Option<ReadJob> {
+        let stream = self.stream.as_mut().filter(|_| self.sending && self.failure.is_none())?;
+        stream.take_read_job()
+    }
+
+    /// Gives back what [`Session::take_read_job`] gave, after it has run.
+    pub fn return_read_job(&mut self, job: ReadJob) {
+        if let Some(stream) = &mut self.stream {
+            stream.return_read_job(job);
+        }
+    }
+
+    /// The server sent `bytes`.
+    pub fn receive(&mut self, bytes: &[u8], now: Instant) {
+        let mut rest = bytes;
+        while !rest.is_empty() && self.failure.is_none() && !self.spent {
+            let Some(owed) = self.owed.front().copied() else { return self.fail(Failure::Unsolicited) };
+            if self.written == self.flight_start && owed.step != Step::Greeting {
+                return self.fail(Failure::Unsolicited);
+            }
+            let fed = self.reader.feed(rest);
+            let (taken, left) = rest.split_at_checked(fed.consumed).unwrap_or((rest, &[]));
+            self.text.extend_from_slice(taken);
+            rest = left;
+            match fed.found {
+                _ if self.text.len() > reply::MAX_REPLY => self.fail(Failure::TooLong),
+                Found::Partial => {}
+                Found::Reply(code) => self.answered(owed, code, now),
+                Found::Garbage => self.fail(Failure::Garbage),
+                Found::TooLong => self.fail(Failure::TooLong),
+            }
+        }
+    }
+
+    /// The connection ended, broke, or could not be written to.
+    pub fn lost(&mut self, failure: Failure) {
+        self.fail(failure);
+    }
+
+    /// Fails the session when its deadline has passed.
+    pub fn check_deadline(&mut self, now: Instant) {
+        if self.is_over() || self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        let own_fault = self.sending && self.stream.is_some() && !self.has_unwritten();
+        let after = self.current_timeout();
+        self.fail(if own_fault {
+            Failure::Content(ContentError::Stalled)
+        } else {
+            Failure::TimedOut { after }
+        });
+    }
+
+    // ---- state ------------------------------------------------------------
+
+    /// Whether nothing is awaited any more: all replies owed are there, or
+    /// the session has failed.
+    pub fn is_over(&self) -> bool {
+        self.owed.is_empty() || self.failure.is_some() || self.spent
+    }
+
+    /// Whether the session can carry out a command.
+    pub fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready && self.failure.is_none() && !self.spent && self.owed.is_empty()
+    }
+
+    /// Whether the transaction can be ended, and the session go on, without a
+    /// new connection.
+    pub fn is_usable(&self) -> bool {
+        self.is_ready() && self.transaction != Transaction::Content
+    }
+
+    /// Whether RSET has to come before the next MAIL.
+    pub fn needs_reset(&self) -> bool {
+        self.transaction == Transaction::Begun
+    }
+
+    /// Whether the last octet of a content was handed to the socket and the
+    /// server has not answered it.
+    pub fn is_in_doubt(&self) -> bool {
+        let out = |owed: &Owed| owed.ends_at.is_some_and(|end| end <= self.written);
+        self.owed.iter().any(|owed| owed.step == Step::Content && out(owed))
+    }
+
+    /// Whether QUIT was sent.
+    pub fn is_leaving(&self) -> bool {
+        self.stage == Stage::Leaving
+    }
+
+    /// Octets handed to the socket since the connection opened.
+    pub fn bytes_written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether any octet of the current flight was handed to the socket.
+    pub fn has_flight_begun(&self) -> bool {
+        self.written > self.flight_start
+    }
+
+    /// What is being waited for, or was when the session failed.
+    pub fn step(&self) -> Step {
+        if self.failure.is_some() { self.failed_at } else { self.awaited() }
+    }
+
+    /// The first reply that has not been judged.
+    pub fn answer(&self) -> Option<Answer<'_>> {
+        let answered = self.answers.front()?;
+        let raw = self.text.get(self.text_judged..answered.text_end).unwrap_or_default();
+        let reply = reply::view(answered.code, raw);
+        Some(Answer { step: answered.owed.step, recipient: answered.owed.recipient, reply })
+    }
+
+    /// The first reply has been judged.
+    pub fn answer_judged(&mut self) {
+        if let Some(answered) = self.answers.pop_front() {
+            self.text_judged = answered.text_end;
+        }
+    }
+
+    /// Why the connection can't be used further.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// When the current flight began.
+    pub fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
+    /// When waiting ends; `None` while nothing is waited for.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.is_over() { None } else { self.deadline }
+    }
+
+    /// What the server offers.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    // ---- inside -----------------------------------------------------------
+
+    fn begin(&mut self, command: Command<'_>, step: Step, recipient: u32, now: Instant) {
+        assert!(self.stage == Stage::Ready && self.is_over(), "{step} while {:?}", self.stage);
+        self.flight(now);
+        self.ask(command, step, recipient);
+    }
+
+    fn flight(&mut self, now: Instant) {
+        self.commands.clear();
+        self.commands_taken = 0;
+        self.text.clear();
+        self.text_judged = 0;
+        self.answers.clear();
+        self.commands.shrink_to(KEPT);
+        self.text.shrink_to(KEPT);
+        self.flight_start = self.written;
+        self.began = Some(now);
+    }
+
+    /// Puts a command into the flight.
+    fn ask(&mut self, command: Command<'_>, step: Step, recipient: u32) {
+        command.encode(&mut self.commands);
+        self.owe(step, recipient);
+    }
+
+    fn owe(&mut self, step: Step, recipient: u32) {
+        let unproduced = self.commands.len().saturating_sub(self.commands_taken) as u64;
+        self.owed.push_back(Owed { step, recipient, ends_at: Some(self.produced + unproduced) });
+        self.deadline = self.began.map(|began| began + self.current_timeout());
+    }
+
+    fn is_all_written(&self) -> bool {
+        !self.sending && !self.has_unwritten()
+    }
+
+    fn current_timeout(&self) -> Duration {
+        let timeouts = &self.timeouts;
+        match self.awaited() {
+            Step::Connect => timeouts.connect,
+            Step::Greeting => timeouts.greeting,
+            Step::Ehlo | Step::Helo => timeouts.ehlo,
+            Step::Mail => timeouts.mail,
+            Step::Rcpt => timeouts.rcpt,
+            Step::Data => timeouts.data,
+            Step::Content if self.is_all_written() => timeouts.final_reply,
+            Step::Content => timeouts.content,
+            Step::Rset => timeouts.rset,
+            Step::Quit | Step::Idle => timeouts.quit,
+        }
+    }
+
+    fn awaited(&self) -> Step {
+        self.owed.front().map_or(Step::Idle, |owed| owed.step)
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.fail_at(self.awaited(), failure);
+    }
+
+    fn fail_at(&mut self, step: Step, failure: Failure) {
+        if self.failure.is_none() {
+            self.failed_at = step;
+            self.failure = Some(failure);
+            self.stream = None;
+        }
+    }
+
+    fn answered(&mut self, owed: Owed, code: ReplyCode, now: Instant) {
+        let refused = code.is_transient() || code.is_permanent();
+        if owed.ends_at.is_none_or(|end| end > self.written) {
+            // A refusal in the middle of the content is believed; nothing more
+            // of it is sent, so the connection is of no further use.
+            let believed = owed.step == Step::Content && refused;
+            if !believed {
+                return self.fail(Failure::Unexpected(code));
+            }
+            self.spent = true;
+            self.sending = false;
+        }
+        if !refused && !is_pass(owed.step, code) {
+            return self.fail(Failure::Unexpected(code));
+        }
+        self.owed.pop_front();
+        self.spent |= code.is_closing();
+        match owed.step {
+            Step::Greeting => return self.greeted(code, now),
+            Step::Ehlo | Step::Helo => return self.introduced(owed.step, code, now),
+            Step::Rset if !refused => self.transaction = Transaction::None,
+            Step::Data if !refused => self.transaction = Transaction::Content,
+            Step::Data => self.stream = None,
+            Step::Content if !self.spent || code.is_closing() => self.transaction = Transaction::None,
+            _ => {}
+        }
+        self.answers.push_back(Answered { owed, code, text_end: self.text.len() });
+    }
+
+    fn greeted(&mut self, code: ReplyCode, now: Instant) {
+        if !code.is_completion() {
+            return self.refused_opening(Step::Greeting);
+        }
+        self.stage = Stage::WaitingForEhlo;
+        self.introduce(Step::Ehlo, now);
+    }
+
+    /// What an old server's refusal of EHLO means, and what the offers are
+    /// (RFC 5321 §3.2, §4.1.1.1).
+    fn introduced(&mut self, step: Step, code: ReplyCode, now: Instant) {
+        if code.is_completion() {
+            self.stage = Stage::Ready;
+            if step == Step::Ehlo {
+                self.extensions = Extensions::from_reply(reply::view(code, &self.text));
+            }
+        } else if step == Step::Ehlo && code.is_permanent() {
+            self.stage = Stage::WaitingForHelo;
+            self.introduce(Step::Helo, now);
+        } else {
+            self.refused_opening(step);
+        }
+    }
+
+    fn introduce(&mut self, step: Step, now: Instant) {
+        self.flight(now);
+        let Some(name) = self.hello.take() else { return };
+        let command = if step == Step::Ehlo { Command::Ehlo(&name) } else { Command::Helo(&name) };
+        self.ask(command, step, 0);
+        self.hello = Some(name);
+    }
+
+    fn refused_opening(&mut self, step: Step) {
+        let reply = Reply::parse(&self.text).map(|reply| reply.to_owned());
+        self.fail_at(step, reply.map_or(Failure::Garbage, Failure::Refused));
+    }
+}
+
+fn is_pass(step: Step, code: ReplyCode) -> bool {
+    match step {
+        Step::Data => code.as_u16() == 354,
+        _ => code.is_completion(),
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("stage", &self.stage)
+            .field("transaction", &self.transaction)
+            .field("step", &self.step())
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

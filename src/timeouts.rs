@@ -1,0 +1,84 @@
+//! How long each step may take.
+
+use std::time::Duration;
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+/// One timeout for each thing that is waited for.
+///
+/// The defaults are the minima of RFC 5321 §4.5.3.2 where it states one.
+///
+/// ```
+/// use smtp_bulk::Timeouts;
+/// use std::time::Duration;
+///
+/// let patient = Timeouts::default();
+/// assert_eq!(patient.final_reply, Duration::from_secs(600));
+/// let brisk = Timeouts { connect: Duration::from_secs(5), ..patient };
+/// # let _ = brisk;
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// Resolving the name, and separately each address's TCP connect. 60 s.
+    pub connect: Duration,
+    /// The greeting. 5 minutes.
+    pub greeting: Duration,
+    /// The reply to EHLO or HELO. 5 minutes.
+    pub ehlo: Duration,
+    /// The reply to MAIL. 5 minutes.
+    pub mail: Duration,
+    /// The reply to each RCPT. 5 minutes.
+    pub rcpt: Duration,
+    /// The reply to DATA. 2 minutes.
+    pub data: Duration,
+    /// Progress while the content is sent: the time in which at least one
+    /// octet must leave. 3 minutes.
+    pub content: Duration,
+    /// The reply to the content's end. 10 minutes: giving up earlier leaves a
+    /// mail in doubt that the server may well have taken (RFC 1047).
+    pub final_reply: Duration,
+    /// The reply to RSET. 5 minutes.
+    pub rset: Duration,
+    /// The reply to QUIT. 10 seconds: nothing depends on it.
+    pub quit: Duration,
+}
+
+impl Timeouts {
+    /// The same timeout for everything: the single
+    /// `Timeout` of Net::SMTP::Bulk, which was 60 s.
+    /// A short timeout for the final reply puts mails in doubt that a busy
+    /// server has taken; prefer to keep [`Timeouts::final_reply`] long.
+    pub fn uniform(timeout: Duration) -> Timeouts {
+        Timeouts {
+            connect: timeout,
+            greeting: timeout,
+            ehlo: timeout,
+            mail: timeout,
+            rcpt: timeout,
+            data: timeout,
+            content: timeout,
+            final_reply: timeout,
+            rset: timeout,
+            quit: timeout,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: minutes(1),
+            greeting: minutes(5),
+            ehlo: minutes(5),
+            mail: minutes(5),
+            rcpt: minutes(5),
+            data: minutes(2),
+            content: minutes(3),
+            final_reply: minutes(10),
+            rset: minutes(5),
+            quit: Duration::from_secs(10),
+        }
+    }
+}
