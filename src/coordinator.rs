@@ -47,6 +47,8 @@ pub struct Progress {
     pub opening: usize,
     /// Lanes whose first opening has not ended.
     pub untried: usize,
+    /// Lanes that have a connection, or are making one.
+    pub connected: usize,
     /// When to settle again even if no byte moves.
     pub wake_at: Option<Instant>,
 }
@@ -70,6 +72,8 @@ pub struct Coordinator {
     flushing: bool,
     /// No connection is to be made any more.
     closing: bool,
+    /// Lanes that could be dealt a mail at the last settle.
+    free: usize,
     /// Where the next deal starts, so that a short batch wears all lanes alike.
     first_lane: usize,
     started: Instant,
@@ -93,7 +97,7 @@ impl Coordinator {
         assert!(lanes.len() <= MAX_LANES, "too many lanes");
         let names = hosts.iter().map(|host| host.name.clone()).collect();
         let desk = Desk::new(settings, lanes.len(), names);
-        Coordinator { lanes, desk, flushing: false, closing: false, first_lane: 0, started: now }
+        Coordinator { lanes, desk, flushing: false, closing: false, free: 0, first_lane: 0, started: now }
     }
 
     // ---- the caller's side ------------------------------------------------
@@ -130,7 +134,7 @@ impl Coordinator {
 
     /// Whether a batch is running or would begin at the next settle.
     pub fn is_batch_due(&self, now: Instant) -> bool {
-        self.desk.batch_running || self.is_deal_due(now)
+        self.desk.batch_running || self.is_deal_due(now, self.free)
     }
 
     /// Opens every connection anew, retired lanes included. What is in a
@@ -229,7 +233,8 @@ impl Coordinator {
             if self.desk.batch_running && !self.lanes.iter().any(|lane| lane.in_batch) {
                 self.end_batch(now);
             }
-            if self.is_deal_due(now) {
+            self.free = self.lanes.iter().filter(|lane| lane.is_free()).count();
+            if self.is_deal_due(now, self.free) {
                 self.deal(now, handler);
             } else if !self.desk.restart_now {
                 break;
@@ -281,17 +286,17 @@ impl Coordinator {
             put_back_all(lane, &mut self.desk);
             if !lane.is_being_opened() {
                 lane.reopen(now, now);
+                lane.was_tried = false;
             }
         }
     }
 
-    fn is_deal_due(&self, now: Instant) -> bool {
+    fn is_deal_due(&self, now: Instant, free: usize) -> bool {
         let backlog = self.desk.backlog();
-        if self.desk.batch_running || self.closing || backlog == 0 {
+        if self.desk.batch_running || self.closing || backlog == 0 || free == 0 {
             return false;
         }
-        let active = self.lanes.iter().filter(|lane| lane.is_free()).count();
-        active > 0 && (backlog >= active || self.flushing || self.linger_over().is_some_and(|at| at <= now))
+        backlog >= free || self.flushing || self.linger_over().is_some_and(|at| at <= now)
     }
 
     fn linger_over(&self) -> Option<Instant> {
@@ -362,12 +367,14 @@ impl Coordinator {
             active: 0,
             opening: 0,
             untried: 0,
+            connected: 0,
             wake_at: None,
         };
         for lane in &self.lanes {
             progress.active += usize::from(lane.standing == Standing::Active);
             progress.opening += usize::from(matches!(lane.standing, Standing::Opening | Standing::Benched));
             progress.untried += usize::from(!lane.was_tried);
+            progress.connected += usize::from(lane.link != Link::Down);
             if lane.link == Link::Down {
                 progress.wake_at = earliest(progress.wake_at, lane.reopen_at);
             }

@@ -46,6 +46,19 @@ pub enum EventKind {
     Hang,
 }
 
+impl EventKind {
+    /// How many kinds there are.
+    pub(crate) const COUNT: usize = EventKind::Hang as usize + 1;
+
+    /// Whether something went wrong.
+    pub fn is_trouble(self) -> bool {
+        !matches!(
+            self,
+            EventKind::ConnectPass | EventKind::AuthPass | EventKind::ReconnectPass | EventKind::Pass
+        )
+    }
+}
+
 impl fmt::Display for EventKind {
     /// The name of the callback.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

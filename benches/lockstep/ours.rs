@@ -1,0 +1,40 @@
+//! Ours: the same mails through this crate's own mailer.
+//!
+//! The order of things is the floor's: all sessions open, the warm-up's mails reported, the
+//! section begun, the mails sent and every one reported, the section ended with the sessions
+//! still open, and only then quit. It must count nothing but delivered mails: the orchestrator
+//! compares the count with the plan and with what the server took.
+
+use std::sync::Arc;
+
+use smtp_bulk::{Envelope, Host, Mailer, Message};
+
+use super::content::{HELLO, RECIPIENT, SENDER, content};
+use super::figures::{Figures, Plan};
+use super::gauge::Section;
+use crate::Result;
+
+pub fn run(plan: &Plan) -> Result<Figures> {
+    smol::block_on(async {
+        let threads = u32::try_from(plan.sessions)?;
+        let host = Host::new(plan.server.to_string()).threads(threads).hello(HELLO);
+        let mut mailer = Mailer::builder().host(host).connect().await?;
+        send(&mut mailer, plan.warm_up).await?;
+        let before = mailer.summary().mails.delivered;
+        let section = Section::begin()?;
+        send(&mut mailer, plan.mails).await?;
+        let delivered = mailer.summary().mails.delivered - before;
+        let figures = section.end(usize::try_from(delivered)?)?;
+        mailer.quit().await?;
+        Ok(figures)
+    })
+}
+
+async fn send(mailer: &mut Mailer, mails: usize) -> Result<()> {
+    let content: Arc<[u8]> = content().into();
+    for _ in 0..mails {
+        let envelope = Envelope::parse(SENDER, [RECIPIENT])?;
+        mailer.send(Message::new(envelope, Arc::clone(&content))).await?;
+    }
+    Ok(mailer.flush().await?)
+}

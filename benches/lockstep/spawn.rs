@@ -1,0 +1,121 @@
+//! Starts the roles as processes of their own, and ends them.
+//!
+//! Every client gets a fresh server, so that no run pays for what an earlier one left behind; the
+//! server's count is compared with the client's claim.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::figures::{Figures, Plan};
+use crate::Result;
+
+/// The hidden first arguments.
+pub const SERVER: &str = "__server";
+pub const FLOOR: &str = "__floor";
+pub const OURS: &str = "__ours";
+
+/// A client that takes longer is killed, so that a hang is an error and not a hang.
+const CLIENT_LIMIT: Duration = Duration::from_secs(120);
+/// How often the orchestrator looks whether the client has ended: rarely enough to cost nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What to run: the address of the server is not known before it is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub role: &'static str,
+    pub sessions: usize,
+    pub warm_up: usize,
+    pub mails: usize,
+}
+
+/// Runs one client against one fresh server; under `strace` when told where it shall write.
+pub fn client(run: Run, strace: Option<&Path>) -> Result<Figures> {
+    let mut server = Server::start()?;
+    let plan =
+        Plan { server: server.address, sessions: run.sessions, warm_up: run.warm_up, mails: run.mails };
+    let mut command = command_line(run.role, strace)?;
+    let figures = await_figures(command.args(plan.to_arguments()))?;
+    let stored = server.stop()?;
+    if figures.mails != plan.mails || stored != plan.total() {
+        return Err(format!("{plan:?}: {} says {figures}, the server took {stored} mails", run.role).into());
+    }
+    Ok(figures)
+}
+
+fn command_line(role: &str, strace: Option<&Path>) -> Result<Command> {
+    let own = std::env::current_exe()?;
+    let mut command = match strace {
+        None => Command::new(own),
+        Some(file) => {
+            let mut command = Command::new("strace");
+            command.args([OsString::from("-f"), "-c".into(), "-o".into(), file.into(), own.into()]);
+            command
+        }
+    };
+    command.arg(role).stdin(Stdio::null()).stdout(Stdio::piped());
+    Ok(command)
+}
+
+fn await_figures(command: &mut Command) -> Result<Figures> {
+    let mut client = Guard(command.spawn()?);
+    let started = Instant::now();
+    // The client writes one short line, which the pipe holds until it is read here.
+    let status = loop {
+        if let Some(status) = client.0.try_wait()? {
+            break status;
+        }
+        if started.elapsed() > CLIENT_LIMIT {
+            return Err(format!("no end after {CLIENT_LIMIT:?}: {command:?}").into());
+        }
+        thread::sleep(LOOK_EVERY);
+    };
+    let mut answer = String::new();
+    if let Some(mut stdout) = client.0.stdout.take() {
+        stdout.read_to_string(&mut answer)?;
+    }
+    if !status.success() {
+        return Err(format!("{status}: {command:?}").into());
+    }
+    Figures::parse(&answer)
+}
+
+/// A server process; it ends when its standard input does, so it never outlives the orchestrator.
+struct Server {
+    address: SocketAddr,
+    process: Guard,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start() -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut process = Guard(command.arg(SERVER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
+        let mut stdout = BufReader::new(process.0.stdout.take().ok_or("the server has no standard output")?);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        Ok(Self { address: line.trim().parse()?, process, stdout })
+    }
+
+    /// Ends the server and returns how many mails it took.
+    fn stop(&mut self) -> Result<usize> {
+        drop(self.process.0.stdin.take());
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        Ok(line.trim().parse()?)
+    }
+}
+
+/// A child that is gone when this is: on success it has ended already.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

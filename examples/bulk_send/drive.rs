@@ -1,0 +1,254 @@
+//! The run itself: the embedded server if no host was named, the mailer, one mail per recipient.
+//! It must never hold more mails than the mailer takes; what a mail is and became is the ledger's.
+
+use crate::args::Args;
+use crate::job::{Job, MailMaker};
+use crate::ledger::{Closed, Ledger};
+use crate::recipients::Source;
+use crate::table::Outcome;
+use crate::template::Mail;
+use async_signal::{Signal, Signals};
+use smol::future;
+use smol::stream::StreamExt;
+use smtp_bulk::envelope::AddressError;
+use smtp_bulk::sink::{Keep, Sink};
+use smtp_bulk::{
+    Content, Envelope, ForwardPath, Host, Mailer, Message, MessageId, Report, ReversePath, Timeouts,
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Mails between two looks at the signals, should the mailer never have to wait.
+const YIELD_EVERY: u64 = 256;
+
+type Book = Arc<Mutex<Ledger>>;
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// What the ledger says.
+    pub closed: Closed,
+    /// Why it ended early, if it did.
+    pub stop: Option<Stop>,
+}
+
+/// Why a run ended early.
+#[derive(Debug)]
+pub enum Stop {
+    /// The input could not be read to its end.
+    Input(String),
+    /// No mail can be sent any more.
+    Mailer(String),
+}
+
+impl Stop {
+    /// One line for the user.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Input(reason) | Self::Mailer(reason) => reason,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    requeued: u64,
+    batches: u64,
+}
+
+/// Sends everything and closes the book.
+pub async fn run(args: &Args, job: Job) -> Ending {
+    let (mut source, mut mails) = (job.source, job.mails);
+    let book = Arc::new(Mutex::new(job.ledger));
+    let started = Instant::now();
+    let (counters, sent) = send_all(args, &mut source, &mut mails, &book).await;
+    let seconds = started.elapsed().as_secs_f64();
+
+    let mut stop = sent.err();
+    let reason = stop.as_ref().map_or("the run ended", Stop::reason);
+    let left = lock(&book).leave(source, reason);
+    let mut closed = lock(&book).close();
+    match (left, &stop) {
+        (Ok(()), _) => {}
+        (Err(error), None) => stop = Some(Stop::Input(error.to_string())),
+        // The file of undelivered mail lacks what could not be read.
+        (Err(error), Some(_)) => closed.complaints.push(error.to_string()),
+    }
+    closed.figures.requeued = counters.requeued;
+    closed.figures.batches = counters.batches;
+    closed.figures.seconds = seconds;
+    Ending { closed, stop }
+}
+
+fn lock(book: &Book) -> MutexGuard<'_, Ledger> {
+    // A panic elsewhere leaves the ledger whole: each of its calls ends what it began.
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// ---- The library's part: everything below names its API. ----------------------------------------
+
+/// Whether this can be the sender; empty is the null reverse-path.
+pub fn check_from(address: &str) -> Result<(), String> {
+    reverse_path(address).map(drop)
+}
+
+/// Whether mail can be sent to this address.
+pub fn check_recipient(address: &str) -> Result<(), String> {
+    forward_path(address).map(drop)
+}
+
+fn reverse_path(address: &str) -> Result<ReversePath, String> {
+    address.parse().map_err(|error: AddressError| error.to_string())
+}
+
+fn forward_path(address: &str) -> Result<ForwardPath, String> {
+    address.parse().map_err(|error: AddressError| error.to_string())
+}
+
+/// Connects, sends and quits. The mailer is gone when this returns, and all its reports have come.
+async fn send_all(
+    args: &Args,
+    source: &mut Source,
+    mails: &mut MailMaker,
+    book: &Book,
+) -> (Counters, Result<(), Stop>) {
+    let (hosts, _sink) = match hosts(args) {
+        Ok(hosts) => hosts,
+        Err(reason) => return (Counters::default(), Err(Stop::Mailer(reason))),
+    };
+    let signals = Signals::new([Signal::Int, Signal::Term]);
+    let mut signals = match signals.map_err(|error| format!("signals: {error}")) {
+        Ok(signals) => signals,
+        Err(reason) => return (Counters::default(), Err(Stop::Mailer(reason))),
+    };
+    let connecting = async {
+        let mailer = connect(args, hosts, Arc::clone(book)).await;
+        mailer.map_err(Stop::Mailer)
+    };
+    let mut mailer = match future::or(connecting, interrupted(&mut signals)).await {
+        Ok(mailer) => mailer,
+        Err(stop) => return (Counters::default(), Err(stop)),
+    };
+    let sending = feed_and_quit(args, &mut mailer, source, mails, book);
+    let sent = future::or(sending, interrupted(&mut signals)).await;
+    let summary = mailer.summary();
+    let counters = Counters { requeued: summary.requeued, batches: summary.batches };
+    (counters, sent)
+}
+
+/// Waits for SIGINT or SIGTERM; whatever it is awaited beside is dropped then.
+async fn interrupted<T>(signals: &mut Signals) -> Result<T, Stop> {
+    match signals.next().await {
+        Some(_) => Err(Stop::Mailer("interrupted".to_owned())),
+        None => future::pending().await,
+    }
+}
+
+/// Sends one mail per recipient. When the input fails, what was taken before is sent all the same.
+async fn feed_and_quit(
+    args: &Args,
+    mailer: &mut Mailer,
+    source: &mut Source,
+    mails: &mut MailMaker,
+    book: &Book,
+) -> Result<(), Stop> {
+    let fed = feed(args, mailer, source, mails, book).await;
+    if let Err(Stop::Mailer(_)) = fed {
+        return fed;
+    }
+    let quit = mailer.quit().await;
+    fed.and(quit.map(drop).map_err(|error| Stop::Mailer(error.to_string())))
+}
+
+/// The hosts asked for; or the embedded server, which stops when it is dropped.
+fn hosts(args: &Args) -> Result<(Vec<Host>, Option<Sink>), String> {
+    let mut hosts = Vec::new();
+    let mut sink = None;
+    if args.hosts.is_empty() {
+        let started = Sink::builder()
+            .keep(Keep::Nothing)
+            .start()
+            .map_err(|error| format!("embedded server: {error}"))?;
+        hosts.push(Host::new("127.0.0.1").port(started.port()));
+        sink = Some(started);
+    }
+    for host in &args.hosts {
+        hosts.push(Host::new(&host.name).port(host.port));
+    }
+    let tuned = hosts.into_iter().map(|host| {
+        let host = host.threads(u32::try_from(args.threads).unwrap_or(u32::MAX));
+        match &args.hello {
+            Some(name) => host.hello(name),
+            None => host,
+        }
+    });
+    Ok((tuned.collect(), sink))
+}
+
+async fn connect(args: &Args, hosts: Vec<Host>, book: Book) -> Result<Mailer, String> {
+    let mut builder = Mailer::builder().debug(args.debug);
+    for host in hosts {
+        builder = builder.host(host);
+    }
+    if let Some(limit) = args.timeout {
+        builder = builder.timeouts(Timeouts::uniform(limit));
+    }
+    if let Some(pattern) = &args.debug_path {
+        builder = builder.debug_path(pattern);
+    }
+    let builder = builder.on_report(move |report| {
+        let (outcome, id) = (outcome_of(&report), number_of(report.message.message_id()));
+        lock(&book).report(id, outcome, || report.outcome.to_string());
+    });
+    builder.connect().await.map_err(|error| error.to_string())
+}
+
+async fn feed(
+    args: &Args,
+    mailer: &mut Mailer,
+    source: &mut Source,
+    mails: &mut MailMaker,
+    book: &Book,
+) -> Result<(), Stop> {
+    for (id, record) in (1_u64..).zip(source) {
+        let record = Arc::new(record.map_err(|error| Stop::Input(error.to_string()))?);
+        let mail = mails.make(Arc::clone(&record));
+        let message = message(args, id, record.email(), mail);
+        lock(book).take(id, record);
+        match message {
+            Ok(message) => mailer.send(message).await.map_err(|error| Stop::Mailer(error.to_string()))?,
+            Err(reason) => lock(book).report(id, Outcome::Refused, || reason),
+        }
+        if id.is_multiple_of(YIELD_EVERY) {
+            future::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+fn message(args: &Args, id: u64, to: &str, mail: Mail) -> Result<Message, String> {
+    let to = forward_path(to)?;
+    let envelope = Envelope::new(reverse_path(&args.from)?, to).map_err(|error| error.to_string())?;
+    let length = mail.len();
+    let content = Content::reader(move || Ok(Box::new(mail.reader()))).promise(length);
+    Ok(Message::new(envelope, content).id(id))
+}
+
+/// Every message of this job has a number.
+fn number_of(id: &MessageId) -> u64 {
+    if let MessageId::Number(number) = id { *number } else { 0 }
+}
+
+fn outcome_of(report: &Report<'_>) -> Outcome {
+    use smtp_bulk::Outcome as Became;
+    match report.outcome {
+        Became::Delivered { .. } => Outcome::Delivered,
+        Became::Partial { .. } => Outcome::Partial,
+        Became::Refused { .. } => Outcome::Refused,
+        Became::Abandoned { .. } => Outcome::Abandoned,
+        Became::Dropped { .. } => Outcome::Dropped,
+        Became::InDoubt { .. } => Outcome::InDoubt,
+        // `Unsent`, and whatever a later version adds: neither is a delivery.
+        _ => Outcome::Unsent,
+    }
+}

@@ -1,0 +1,261 @@
+//! The file of what was not delivered and why, fit to be given as the recipients of another run.
+//! It must never stop the mail: a write that fails is remembered and told at the end.
+
+use crate::input::{InputError, one_line};
+use crate::recipients::{Header, Record, STATUS_FIELDS};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Longest reason written, in bytes; twice this and the other two fields fit
+/// [`STATUS_ROOM`](crate::recipients::STATUS_ROOM).
+const MAX_REASON: usize = 1000;
+
+/// What stands in one column of the file.
+#[derive(Debug, Clone, Copy)]
+enum Column {
+    Field(usize),
+    Outcome,
+    Reason,
+    Line,
+}
+
+/// An open file of undelivered mail: CSV with the recipients' fields and [`STATUS_FIELDS`].
+#[derive(Debug)]
+pub struct Failed {
+    path: PathBuf,
+    writer: csv::Writer<Remembering>,
+    columns: Vec<Column>,
+    rows: u64,
+}
+
+impl Failed {
+    /// Creates or empties the file and writes its header. A path that is also one of `inputs` is
+    /// refused, because emptying it would lose the input.
+    pub fn create(path: &Path, header: &Header, inputs: &[&Path]) -> Result<Self, InputError> {
+        if let Some(input) = inputs.iter().find(|input| same_file(path, input)) {
+            let what = format!("is also read as input ({}); name another file", input.display());
+            return Err(InputError::file(path, what));
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .map_err(|error| InputError::file(path, format!("cannot write: {error}")))?;
+        let (mut names, mut columns) = (Vec::new(), Vec::new());
+        for (index, name) in header.names().iter().enumerate() {
+            names.push(name.as_str());
+            columns.push(status_column(name).unwrap_or(Column::Field(index)));
+        }
+        for name in STATUS_FIELDS {
+            if header.position(name).is_none() {
+                names.push(name);
+                columns.extend(status_column(name));
+            }
+        }
+        let mut writer = csv::Writer::from_writer(Remembering { file, error: None });
+        drop(writer.write_record(&names));
+        let mut failed = Self { path: path.to_owned(), writer, columns, rows: 0 };
+        failed.flush();
+        match failed.writer.get_ref().error.as_ref() {
+            Some(error) => Err(InputError::file(path, format!("cannot write: {error}"))),
+            None => Ok(failed),
+        }
+    }
+
+    /// Adds a mail that was not delivered. The reason is brought onto one line and cut.
+    pub fn write(&mut self, record: &Record, outcome: &str, reason: &str) {
+        self.rows = self.rows.saturating_add(1);
+        let reason = one_line(cut(reason));
+        let line = record.line.to_string();
+        let row = self.columns.iter().map(|column| match *column {
+            Column::Field(index) => record.value(index),
+            Column::Outcome => outcome,
+            Column::Reason => reason.as_str(),
+            Column::Line => line.as_str(),
+        });
+        // Cannot fail: the number of fields never differs, and `Remembering` keeps write errors.
+        drop(self.writer.write_record(row));
+    }
+
+    /// Hands everything to the operating system, so that a crash loses no row.
+    pub fn flush(&mut self) {
+        drop(self.writer.flush());
+    }
+
+    /// Brings everything to the disk; the number of rows, or the first write error.
+    pub fn finish(mut self) -> Result<u64, InputError> {
+        self.flush();
+        let sink = self.writer.get_ref();
+        let error = match &sink.error {
+            Some(error) => Some(error.to_string()),
+            None => sink.sync().err().map(|error| error.to_string()),
+        };
+        match error {
+            None => Ok(self.rows),
+            Some(error) => {
+                let rows = self.rows;
+                let what = format!("cannot write: {error}; of {rows} mails not delivered it lists only some");
+                Err(InputError::file(&self.path, what))
+            }
+        }
+    }
+}
+
+/// A file that takes everything and remembers the first error: `csv::Writer` would write its
+/// buffer a second time after one.
+#[derive(Debug)]
+struct Remembering {
+    file: File,
+    error: Option<io::Error>,
+}
+
+impl Remembering {
+    fn sync(&self) -> io::Result<()> {
+        // A terminal, a pipe or a device has nothing to bring to a disk and refuses the call.
+        match self.file.metadata()?.is_file() {
+            true => self.file.sync_all(),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Write for Remembering {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.error.is_none()
+            && let Err(error) = self.file.write_all(bytes)
+        {
+            self.error = Some(error);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn status_column(name: &str) -> Option<Column> {
+    match name {
+        "outcome" => Some(Column::Outcome),
+        "reason" => Some(Column::Reason),
+        "line" => Some(Column::Line),
+        _ => None,
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn cut(reason: &str) -> &str {
+    let end = reason.floor_char_boundary(MAX_REASON.min(reason.len()));
+    reason.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipients::check;
+    use std::sync::Arc;
+
+    fn header(names: &[&str]) -> Header {
+        Header::new(names.iter().map(|&n| n.to_owned()).collect()).unwrap()
+    }
+
+    fn any(_: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    #[test]
+    fn file_can_be_given_as_recipients_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("1.csv"), folder.path().join("2.csv"));
+        let names = header(&["name", "email"]);
+        let mut failed = Failed::create(&first, &names, &[]).unwrap();
+        let record = Record::new(&names, 7, ["Smith, \"J\"", "a@b"]).unwrap();
+        failed.write(&record, "refused", "550 5.1.1 no\r\n550 such \0 user");
+        assert_eq!(failed.finish().unwrap(), 1);
+        assert_eq!(
+            fs::read_to_string(&first).unwrap(),
+            "name,email,outcome,reason,line\n\
+             \"Smith, \"\"J\"\"\",a@b,refused,550 5.1.1 no  550 such   user,7\n"
+        );
+
+        let checked = check(&first, &any).unwrap();
+        let again: Vec<Record> = checked.records().unwrap().map(Result::unwrap).collect();
+        let [record] = &again[..] else { panic!() };
+        assert_eq!(record.value(0), "Smith, \"J\"");
+        let header: &Arc<Header> = checked.header();
+        let mut failed = Failed::create(&second, header, &[&first]).unwrap();
+        failed.write(record, "abandoned", "421 later");
+        failed.finish().unwrap();
+        assert_eq!(
+            fs::read_to_string(&second).unwrap(),
+            "name,email,outcome,reason,line\n\"Smith, \"\"J\"\"\",a@b,abandoned,421 later,2\n"
+        );
+    }
+
+    #[test]
+    fn longest_row_can_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.csv");
+        let names = header(&["email", "n"]);
+        let long = "\"".repeat((65_536 - 4096) / 2 - 10);
+        let record = Record::new(&names, u64::MAX, ["a@b", &long]).unwrap();
+        let mut failed = Failed::create(&path, &names, &[]).unwrap();
+        failed.write(&record, "refused", &"\"ü".repeat(5000));
+        failed.finish().unwrap();
+        assert_eq!(check(&path, &any).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn unwritable_path_is_an_error_at_once() {
+        let names = header(&["email"]);
+        let error = Failed::create(Path::new("/nonexistent/f.csv"), &names, &[]).unwrap_err();
+        assert!(error.to_string().starts_with("/nonexistent/f.csv: cannot write: No such file"));
+        let error = Failed::create(Path::new("/tmp"), &names, &[]).unwrap_err();
+        assert!(error.to_string().starts_with("/tmp: cannot write: "));
+    }
+
+    #[test]
+    fn input_is_never_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("r.csv");
+        fs::write(&input, "a@b\n").unwrap();
+        let same = folder.path().join(".").join("r.csv");
+        let error = Failed::create(&same, &header(&["email"]), &[&input]).unwrap_err();
+        assert!(error.to_string().contains("is also read as input"));
+        assert_eq!(fs::read_to_string(&input).unwrap(), "a@b\n");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn full_disk_is_an_error_at_the_start() {
+        let error = Failed::create(Path::new("/dev/full"), &header(&["email"]), &[]).unwrap_err();
+        assert!(error.to_string().starts_with("/dev/full: cannot write: No space left"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn disk_that_fills_up_later_is_told_at_the_end() {
+        let names = header(&["email"]);
+        let folder = tempfile::tempdir().unwrap();
+        let mut failed = Failed::create(&folder.path().join("f"), &names, &[]).unwrap();
+        failed.writer = csv::Writer::from_writer(Remembering {
+            file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
+            error: None,
+        });
+        let record = Record::new(&names, 1, ["a@b"]).unwrap();
+        for _ in 0..10_000 {
+            failed.write(&record, "unsent", "no host");
+        }
+        let error = failed.finish().unwrap_err().to_string();
+        assert!(error.contains("No space left"), "{error}");
+        assert!(error.contains("of 10000 mails"), "{error}");
+    }
+}

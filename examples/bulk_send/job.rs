@@ -1,0 +1,202 @@
+//! Everything that can be checked before a connection is opened: addresses, files, the message.
+//! It must never touch the network; the file of undelivered mail is emptied only when all is well.
+
+use crate::args::{Args, DEFAULT_FROM, Recipients};
+use crate::failed::Failed;
+use crate::input::{InputError, quoted};
+use crate::ledger::Ledger;
+use crate::progress::Progress;
+use crate::recipients::{AddressCheck, Generated, Header, Record, Source, check};
+use crate::stamp::Stamps;
+use crate::template::{Mail, SAMPLE_BODY, Template};
+use jiff::Timestamp;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A run that is ready to start.
+#[derive(Debug)]
+pub struct Job {
+    /// Recipients to come.
+    pub source: Source,
+    /// The book, with the file of undelivered mail open.
+    pub ledger: Ledger,
+    /// The progress bar, for what writes beside it.
+    pub progress: Progress,
+    /// What the user should know and may mean.
+    pub warnings: Vec<String>,
+    /// Makes the mails.
+    pub mails: MailMaker,
+}
+
+impl Job {
+    /// Checks all input; an error is one line for the user. `from` and `recipient` judge addresses.
+    pub fn prepare(args: &Args, from: AddressCheck<'_>, recipient: AddressCheck<'_>) -> Result<Self, String> {
+        from(&args.from).map_err(|reason| format!("--from: bad address {}: {reason}", quoted(&args.from)))?;
+        let prepared = Self::read(args, recipient);
+        prepared.map_err(|error| error.to_string())
+    }
+
+    fn read(args: &Args, recipient: AddressCheck<'_>) -> Result<Self, InputError> {
+        let (source, header, total) = open(&args.recipients, recipient)?;
+        let template = match &args.message {
+            Some(path) => Template::load(path, &header)?,
+            None => Template::sample(&args.from, &header, SAMPLE_BODY),
+        };
+        let warnings = warnings(args, &template);
+        let failed = match &args.failed {
+            Some(path) => Some(Failed::create(path, &header, &inputs(args))?),
+            None => None,
+        };
+        let progress = Progress::new(total);
+        Ok(Self {
+            source,
+            ledger: Ledger::new(failed, progress.clone()),
+            progress,
+            warnings,
+            mails: MailMaker { template: Arc::new(template), stamps: Stamps::new(&args.from) },
+        })
+    }
+}
+
+/// Makes one mail per recipient, all of one template.
+#[derive(Debug)]
+pub struct MailMaker {
+    template: Arc<Template>,
+    stamps: Stamps,
+}
+
+impl MailMaker {
+    /// The mail of one recipient, dated now.
+    pub fn make(&mut self, record: Arc<Record>) -> Mail {
+        let added = self.stamps.stamp(&self.template, Timestamp::now());
+        Mail::new(Arc::clone(&self.template), record, added)
+    }
+}
+
+fn open(
+    recipients: &Recipients,
+    address: AddressCheck<'_>,
+) -> Result<(Source, Arc<Header>, u64), InputError> {
+    match recipients {
+        Recipients::File(path) => {
+            let checked = check(path, address)?;
+            let records = Box::new(checked.records()?);
+            let header = Arc::clone(checked.header());
+            Ok((Source::File(records), header, checked.count()))
+        }
+        Recipients::Count(count) => {
+            let records = Generated::new(*count);
+            let header = Arc::new(records.header().clone());
+            Ok((Source::Generated(records), header, *count))
+        }
+    }
+}
+
+fn inputs(args: &Args) -> Vec<&Path> {
+    let recipients = match &args.recipients {
+        Recipients::File(path) => Some(path.as_path()),
+        Recipients::Count(_) => None,
+    };
+    recipients.into_iter().chain(args.message.as_deref()).collect()
+}
+
+fn warnings(args: &Args, template: &Template) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let (Some(line), Some(path)) = (template.fixed_message_id(), &args.message) {
+        let what = "every mail gets the same Message-ID, and receivers drop duplicates";
+        warnings.push(InputError::at(path, line, what).to_string());
+    }
+    let to_people = !args.hosts.is_empty() && matches!(args.recipients, Recipients::File(_));
+    if to_people && !args.from_given {
+        warnings.push(format!("no --from: the sender is {DEFAULT_FROM}"));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Asked, parse};
+    use std::fs;
+    use std::io::Read;
+
+    fn args(line: &[&str]) -> Args {
+        match parse(["bulk_send"].iter().chain(line)).unwrap() {
+            Asked::Run(args) => *args,
+            Asked::Help => panic!("help"),
+        }
+    }
+
+    fn judge(address: &str) -> Result<(), String> {
+        match address.contains('@') {
+            true => Ok(()),
+            false => Err("no `@`".to_owned()),
+        }
+    }
+
+    fn prepare(line: &[&str]) -> Result<Job, String> {
+        Job::prepare(&args(line), &judge, &judge)
+    }
+
+    #[test]
+    fn mails_of_a_real_job_are_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (list, message) = (folder.path().join("r.csv"), folder.path().join("m.eml"));
+        fs::write(&list, "email,name\na@b,Ann\nc@d,Bob\n").unwrap();
+        fs::write(&message, "From: s@x\nTo: {{email}}\n\nHi {{name}}\n").unwrap();
+        let (list, message) = (list.to_str().unwrap(), message.to_str().unwrap());
+        let mut job = prepare(&["--recipients", list, "--message", message, "--from", "s@x"]).unwrap();
+        assert!(job.warnings.is_empty());
+        let mut texts = Vec::new();
+        for record in job.source.by_ref() {
+            let mail = job.mails.make(Arc::new(record.unwrap()));
+            let mut text = String::new();
+            mail.reader().read_to_string(&mut text).unwrap();
+            assert_eq!(mail.len(), text.len() as u64);
+            texts.push(text);
+        }
+        assert_eq!(texts.len(), 2);
+        assert!(texts[1].starts_with("Date: ") && texts[1].contains("\r\nMessage-ID: <"));
+        assert!(texts[1].ends_with(".2@x>\r\nFrom: s@x\nTo: c@d\n\nHi Bob\n"));
+    }
+
+    #[test]
+    fn bad_input_leaves_an_older_file_of_undelivered_mail_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (list, failed) = (folder.path().join("r.csv"), folder.path().join("f.csv"));
+        fs::write(&list, "a@b\nc\n").unwrap();
+        fs::write(&failed, "precious").unwrap();
+        let (list, failed) = (list.to_str().unwrap(), failed.to_str().unwrap());
+        let error = prepare(&["--recipients", list, "--failed", failed]).unwrap_err();
+        assert_eq!(error, format!("{list}:2: bad address `c`: no `@`"));
+        assert_eq!(fs::read_to_string(failed).unwrap(), "precious");
+        let error = prepare(&["--from", "nobody", "--failed", failed]).unwrap_err();
+        assert_eq!(error, "--from: bad address `nobody`: no `@`");
+        assert_eq!(fs::read_to_string(failed).unwrap(), "precious");
+    }
+
+    #[test]
+    fn undelivered_mail_is_never_written_over_the_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("r.csv");
+        fs::write(&list, "a@b\n").unwrap();
+        let list = list.to_str().unwrap();
+        assert!(prepare(&["--recipients", list, "--failed", list]).is_err());
+        assert_eq!(fs::read_to_string(list).unwrap(), "a@b\n");
+    }
+
+    #[test]
+    fn fixed_message_id_and_missing_sender_are_warnings() {
+        let folder = tempfile::tempdir().unwrap();
+        let (list, message) = (folder.path().join("r"), folder.path().join("m.eml"));
+        fs::write(&list, "a@b\n").unwrap();
+        fs::write(&message, "To: x\nMessage-ID: <1@x>\n\n").unwrap();
+        let (list, message) = (list.to_str().unwrap(), message.to_str().unwrap());
+        let job = prepare(&["--host", "h", "--recipients", list, "--message", message]).unwrap();
+        let [fixed, sender] = &job.warnings[..] else {
+            panic!("{:?}", job.warnings);
+        };
+        assert!(fixed.starts_with(&format!("{message}:2: every mail gets the same Message-ID")));
+        assert_eq!(sender, "no --from: the sender is sender@example.net");
+    }
+}

@@ -1,0 +1,426 @@
+//! The mailer: the coordinator, the connections and the caller's handler in
+//! one, driven by whichever call is being polled. Nothing runs behind the
+//! caller's back, and no state lives in a future.
+
+mod builder;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_lite::stream::{Stream, StreamExt};
+
+pub use builder::MailerBuilder;
+
+use crate::callbacks::Callbacks;
+use crate::coordinator::{Coordinator, Progress, Standing};
+use crate::error::{Error, Full};
+use crate::event::{Event, Handler, LaneId, Verdict};
+use crate::journal::{Journal, Level};
+use crate::message::{Message, MessageId};
+use crate::net_smtp::NetSmtp;
+use crate::outcome::{Outcome, Report};
+use crate::summary::Summary;
+use crate::sweep::Sweep;
+
+/// Sweeps in a row that never had to wait, after which others get a turn.
+const SWEEPS_PER_TURN: u32 = 32;
+
+/// Sends many mails over many sessions in lockstep.
+///
+/// Every message that is taken ends in exactly one report, or is given back by
+/// an error or by [`Mailer::abort`]. All state lives here: when the future of
+/// a call is dropped, progress stops, deadlines run on, and the next call goes
+/// on from there. Any executor will do.
+///
+/// A mailer that is dropped while it holds mail closes its connections and
+/// reports every message (unsent, or in doubt); while unwinding from a panic
+/// it only logs how many there were.
+///
+/// A callback that panics loses no mail: the panic comes out of the call that
+/// was being polled, the event counts as answered with [`Verdict::DEFAULT`],
+/// and the mailer can be used further. A report that panics has been given its
+/// message, which is gone with it.
+pub struct Mailer {
+    coordinator: Coordinator,
+    sweep: Sweep,
+    watch: Watch,
+    progress: Progress,
+    is_closed: bool,
+    quit_id: MessageId,
+}
+
+impl Mailer {
+    /// Begins with the settings.
+    pub fn builder() -> MailerBuilder {
+        MailerBuilder::default()
+    }
+
+    // ---- mails ------------------------------------------------------------
+
+    /// Takes a message. When every lane in use has one, the batch runs before
+    /// this returns; while as many messages are held as there are lanes, this
+    /// waits.
+    ///
+    /// When the future is dropped before it is done, a message that had not
+    /// been taken is dropped with it: [`Mailer::ready`] and
+    /// [`Mailer::try_send`] never lose one.
+    ///
+    /// # Errors
+    /// When every lane is retired or the mailer is closed; the error gives
+    /// back `message` and all others that had no final outcome.
+    pub async fn send(&mut self, message: Message) -> Result<(), Error> {
+        if let Err(error) = self.make_room().await {
+            return Err(give_back(error, message));
+        }
+        if let Err(message) = self.coordinator.take(message, Instant::now()) {
+            return Err(Error::Closed(vec![message]));
+        }
+        self.run_due().await
+    }
+
+    /// Takes a message if there is room. No batch runs before the next call
+    /// that waits, such as [`Mailer::ready`].
+    ///
+    /// # Errors
+    /// Gives the message back when as many are held as there are lanes, or
+    /// the mailer is closed; [`Mailer::ready`] tells which.
+    pub fn try_send(&mut self, message: Message) -> Result<(), Full> {
+        if self.is_closed {
+            return Err(Full(message));
+        }
+        self.coordinator.take(message, Instant::now()).map_err(Full)
+    }
+
+    /// Runs batches that are due and waits until there is room for a message.
+    ///
+    /// # Errors
+    /// When every lane is retired or the mailer is closed.
+    pub async fn ready(&mut self) -> Result<(), Error> {
+        self.run_due().await?;
+        self.make_room().await
+    }
+
+    /// Takes all messages of an iterator, with back-pressure: the next one is
+    /// asked for when there is room for it.
+    ///
+    /// # Errors
+    /// As [`Mailer::send`]; what the iterator has not given yet is still there
+    /// when it was passed by `&mut`.
+    pub async fn send_all<I>(&mut self, messages: I) -> Result<(), Error>
+    where
+        I: IntoIterator<Item = Message>,
+    {
+        let mut messages = messages.into_iter();
+        loop {
+            self.ready().await?;
+            match messages.next() {
+                Some(message) => self.send(message).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes all messages of a stream, with back-pressure. While the stream
+    /// has none, what is under way goes on, and with
+    /// [`MailerBuilder::linger`] short batches run.
+    ///
+    /// # Errors
+    /// As [`Mailer::send`].
+    pub async fn send_stream<S>(&mut self, mut messages: S) -> Result<(), Error>
+    where
+        S: Stream<Item = Message> + Unpin,
+    {
+        loop {
+            self.ready().await?;
+            let next = async { Ok(messages.next().await) };
+            let idle = async { self.idle().await.map(|never| match never {}) };
+            match futures_lite::future::or(next, idle).await? {
+                Some(message) => self.send(message).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Runs batches, short ones too, until no message is held.
+    ///
+    /// # Errors
+    /// When every lane is retired: gives back what could not be sent.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        self.check_open()?;
+        self.coordinator.set_flushing(true);
+        let flushed = self.drive(|coordinator, _| coordinator.open_mails() == 0).await;
+        self.coordinator.set_flushing(false);
+        flushed
+    }
+
+    /// Drives what is under way, short batches after
+    /// [`MailerBuilder::linger`] and due reconnects included, and never ends
+    /// by itself: wait for it together with whatever brings the next message.
+    ///
+    /// # Errors
+    /// When every lane is retired or the mailer is closed.
+    pub async fn idle(&mut self) -> Result<Infallible, Error> {
+        self.check_open()?;
+        self.coordinator.set_flushing(false);
+        self.drive(|_, _| false).await?;
+        Err(Error::Closed(Vec::new()))
+    }
+
+    // ---- connections ------------------------------------------------------
+
+    /// Opens one lane anew and waits until that was tried. Its mail, if it
+    /// has one whose content is not out, is tried again without losing an
+    /// attempt. Works for a retired lane, too.
+    ///
+    /// # Errors
+    /// When there is no such lane, every lane is retired, or the mailer is
+    /// closed.
+    pub async fn reconnect(&mut self, lane: LaneId) -> Result<(), Error> {
+        self.check_open()?;
+        if !self.coordinator.reconnect(lane) {
+            return Err(Error::NoSuchLane(lane));
+        }
+        self.settle();
+        self.drive(|_, progress| progress.untried == 0).await
+    }
+
+    /// Opens every connection anew, retired lanes and a closed mailer
+    /// included, and resolves names again. Returns as `connect` does: when
+    /// every lane was tried once and one is in use.
+    ///
+    /// # Errors
+    /// When every lane is retired.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.is_closed = false;
+        self.sweep.forget_names();
+        self.coordinator.restart();
+        self.settle();
+        self.until_connected().await
+    }
+
+    /// Sends what is held, says QUIT on every session, and closes the mailer.
+    ///
+    /// # Errors
+    /// When every lane is retired before all is sent: gives back the rest.
+    pub async fn quit(&mut self) -> Result<Summary, Error> {
+        if self.is_closed {
+            return Ok(self.summary());
+        }
+        self.flush().await?;
+        self.coordinator.say_goodbye(Instant::now());
+        self.is_closed = true;
+        while self.progress.connected > 0 {
+            self.settle();
+            if self.progress.connected > 0 {
+                self.sweep_once().await;
+            }
+        }
+        let summary = self.summary();
+        self.watch.journal.summary(format_args!("quit {}: {summary}", self.quit_id));
+        Ok(summary)
+    }
+
+    /// Closes all connections at once and gives back every message that has
+    /// no final outcome for any recipient; the others are reported, those
+    /// whose whole content is out and unanswered as in doubt.
+    pub fn abort(&mut self) -> Vec<Message> {
+        self.is_closed = true;
+        let returned = self.coordinator.abort(Instant::now(), &mut self.watch);
+        self.settle();
+        self.sweep.hang_up();
+        self.watch.journal.summary(format_args!("abort: {}", self.summary()));
+        returned
+    }
+
+    // ---- what is known ----------------------------------------------------
+
+    /// The counters as they are now.
+    pub fn summary(&self) -> Summary {
+        self.coordinator.summary(Instant::now())
+    }
+
+    /// Every lane and where it stands.
+    pub fn lanes(&self) -> impl Iterator<Item = (LaneId, Standing)> {
+        self.coordinator.lanes().iter().map(|lane| (lane.id(), lane.standing()))
+    }
+
+    /// The calls of Net::SMTP, for those who come from there.
+    pub fn net_smtp(&mut self) -> NetSmtp<'_> {
+        NetSmtp::new(self)
+    }
+
+    pub(crate) fn name_quit(&mut self, id: MessageId) {
+        self.quit_id = id;
+    }
+
+    // ---- inside -----------------------------------------------------------
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed { Err(Error::Closed(Vec::new())) } else { Ok(()) }
+    }
+
+    async fn make_room(&mut self) -> Result<(), Error> {
+        self.check_open()?;
+        if self.coordinator.has_room() && !self.progress.is_retired() {
+            return Ok(());
+        }
+        self.coordinator.set_flushing(false);
+        self.drive(|coordinator, _| coordinator.has_room()).await
+    }
+
+    async fn run_due(&mut self) -> Result<(), Error> {
+        if !self.coordinator.is_batch_due(Instant::now()) {
+            return Ok(());
+        }
+        self.coordinator.set_flushing(false);
+        self.drive(|coordinator, _| !coordinator.is_batch_due(Instant::now())).await
+    }
+
+    async fn until_connected(&mut self) -> Result<(), Error> {
+        self.drive(|_, progress| progress.untried == 0 && progress.active > 0).await
+    }
+
+    /// Settles and sweeps in turn until `is_done`, or every lane is retired.
+    async fn drive(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {
+        let mut sweeps = 0;
+        loop {
+            self.settle();
+            if is_done(&self.coordinator, &self.progress) {
+                return Ok(());
+            }
+            if self.progress.is_retired() {
+                return Err(self.all_retired());
+            }
+            sweeps = if self.sweep_once().await { 0 } else { sweeps + 1 };
+            if sweeps == SWEEPS_PER_TURN {
+                sweeps = 0;
+                futures_lite::future::yield_now().await;
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.progress = self.coordinator.settle(Instant::now(), &mut self.watch);
+        self.sweep.settled();
+    }
+
+    /// Says whether it had to wait.
+    async fn sweep_once(&mut self) -> bool {
+        let (coordinator, wake_at) = (&mut self.coordinator, self.progress.wake_at);
+        let mut has_waited = false;
+        poll_fn(|cx| {
+            let swept = self.sweep.poll(cx, coordinator, wake_at);
+            has_waited |= swept.is_pending();
+            swept
+        })
+        .await;
+        has_waited
+    }
+
+    fn all_retired(&mut self) -> Error {
+        let unsent = self.coordinator.abort(Instant::now(), &mut self.watch);
+        self.settle();
+        Error::AllRetired { unsent, last: self.watch.last_trouble.clone() }
+    }
+}
+
+/// Adds a message that was never taken to those that an error gives back.
+fn give_back(error: Error, message: Message) -> Error {
+    match error {
+        Error::AllRetired { mut unsent, last } => {
+            unsent.push(message);
+            Error::AllRetired { unsent, last }
+        }
+        Error::Closed(mut unsent) => {
+            unsent.push(message);
+            Error::Closed(unsent)
+        }
+        error => error,
+    }
+}
+
+impl fmt::Debug for Mailer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailer").field("progress", &self.progress).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Mailer {
+    fn drop(&mut self) {
+        let held = self.coordinator.open_mails();
+        if held == 0 {
+            return;
+        }
+        if std::thread::panicking() {
+            log::error!("a mailer was dropped in a panic, with {held} messages unreported");
+            return;
+        }
+        self.coordinator.abandon(Instant::now(), &mut self.watch);
+    }
+}
+
+/// The user's callbacks, with a journal of what they were told.
+struct Watch {
+    callbacks: Callbacks,
+    journal: Arc<Journal>,
+    last_trouble: Option<String>,
+}
+
+impl Watch {
+    fn told(&mut self, event: &Event<'_>) -> Verdict {
+        let (host, thread) = (event.host, event.lane.thread as usize);
+        if event.kind.is_trouble() {
+            if event.failure().is_some() {
+                self.last_trouble = Some(event.to_string());
+            }
+            if self.journal.wants(Level::TROUBLE) {
+                self.journal.trouble(host, thread, format_args!("{event}"));
+            }
+        } else if self.journal.wants(Level::PASSES) {
+            self.journal.pass(host, thread, format_args!("{event}"));
+        }
+        self.callbacks.ask(event)
+    }
+}
+
+impl Handler for Watch {
+    fn connect_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn connect_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn auth_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn auth_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn reconnect_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn reconnect_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn hang(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
+    fn report(&mut self, report: Report<'_>) {
+        let is_trouble = !matches!(report.outcome, Outcome::Delivered(_));
+        let level = if is_trouble { Level::TROUBLE } else { Level::PASSES };
+        if self.journal.wants(level) {
+            let id = report.message.message_id();
+            self.journal.summary(format_args!("report {id}: {}", report.outcome));
+        }
+        self.callbacks.report(report);
+    }
+}

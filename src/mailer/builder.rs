@@ -1,0 +1,323 @@
+//! The mailer's settings, checked as a whole before anything is connected.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Mailer, Watch};
+use crate::callbacks::Callbacks;
+use crate::coordinator::{BatchSettings, Coordinator, MAX_LANES};
+use crate::error::Error;
+use crate::event::{Event, EventKind, Handler, Verdict};
+use crate::host::{Backoff, Hello, Host, HostSettings, MAX_THREADS, split_port};
+use crate::journal::{Journal, Level};
+use crate::message::MessageId;
+use crate::outcome::Report;
+use crate::sweep::Sweep;
+use crate::timeouts::Timeouts;
+use crate::transport::{Connector, Route};
+
+/// Descriptors that a process needs besides its sessions'.
+const SPARE_DESCRIPTORS: u64 = 16;
+
+/// Settings of a mailer. What is set here holds for every host that does not
+/// say otherwise.
+#[derive(Default)]
+#[must_use = "nothing happens before connect"]
+pub struct MailerBuilder {
+    routes: Vec<Route>,
+    defaults: Option<Host>,
+    batch: BatchSettings,
+    is_seeded: bool,
+    callbacks: Callbacks,
+    debug: u8,
+    debug_path: Option<String>,
+}
+
+impl MailerBuilder {
+    /// Adds a host; at least one is needed.
+    pub fn host(mut self, host: impl Into<Route>) -> MailerBuilder {
+        self.routes.push(host.into());
+        self
+    }
+
+    /// The port of hosts that name none. Default: 25.
+    pub fn port(self, port: u16) -> MailerBuilder {
+        self.default_of(|host| host.port(port))
+    }
+
+    /// The connections of each host that says nothing else. Default: 2.
+    pub fn threads(self, threads: u32) -> MailerBuilder {
+        self.default_of(|host| host.threads(threads))
+    }
+
+    /// The name for EHLO: see [`Host::hello`].
+    pub fn hello(self, name: impl AsRef<str>) -> MailerBuilder {
+        self.default_of(|host| host.hello(name))
+    }
+
+    /// How long each step may take.
+    pub fn timeouts(self, timeouts: Timeouts) -> MailerBuilder {
+        self.default_of(|host| host.timeouts(timeouts))
+    }
+
+    /// A source address: see [`Host::local_address`].
+    pub fn local_address(self, address: IpAddr) -> MailerBuilder {
+        self.default_of(|host| host.local_address(address))
+    }
+
+    /// Setbacks in a row that retire a lane: see [`Host::max_connect_failures`].
+    pub fn max_connect_failures(self, failures: u32) -> MailerBuilder {
+        self.default_of(|host| host.max_connect_failures(failures))
+    }
+
+    /// How long to wait before a lane is opened again.
+    pub fn backoff(self, backoff: Backoff) -> MailerBuilder {
+        self.default_of(|host| host.backoff(backoff))
+    }
+
+    /// Attempts that a message has before it is abandoned. Default: 3; at
+    /// least 1.
+    pub fn max_attempts(mut self, attempts: u32) -> MailerBuilder {
+        self.batch.max_attempts = attempts.max(1);
+        self
+    }
+
+    /// Restarts by callbacks (103, 203) with no mail finished between; after
+    /// them 203 counts as 102 and 103 as 104. Default: 3.
+    pub fn max_restarts(mut self, restarts: u32) -> MailerBuilder {
+        self.batch.max_restarts = restarts;
+        self
+    }
+
+    /// Sends a message again whose content was sent whole and not answered.
+    /// It may then arrive twice. Default: it is reported in doubt.
+    pub fn resend_in_doubt(mut self, resend: bool) -> MailerBuilder {
+        self.batch.resend_in_doubt = resend;
+        self
+    }
+
+    /// Runs a short batch when a message has waited this long, while a call
+    /// is being polled. Default: never, before `flush` or `quit`.
+    pub fn linger(mut self, linger: Duration) -> MailerBuilder {
+        self.batch.linger = Some(linger);
+        self
+    }
+
+    /// Seeds the jitter of back-off, for tests that repeat. Default: random.
+    pub fn seed(mut self, seed: u64) -> MailerBuilder {
+        self.batch.seed = seed;
+        self.is_seeded = true;
+        self
+    }
+
+    /// How much to say: 0 nothing, 5 a summary, 7 hangs and fails, 8 passes,
+    /// 10 everything on the wire. It goes to the `log` crate under the targets
+    /// `smtp_bulk::summary`, `smtp_bulk::event` and `smtp_bulk::wire`, or to
+    /// [`MailerBuilder::debug_path`]. At level 10 that includes all addresses
+    /// and contents. Levels above 10 count as 10. Default: 0.
+    pub fn debug(mut self, level: u8) -> MailerBuilder {
+        self.debug = level.min(10);
+        self
+    }
+
+    /// Writes the debug output to files: `[HOST] [THREAD] [YYYY] [MM] [DD]
+    /// [WK] [hh] [mm]` are filled in, in local time, and missing folders made.
+    /// Writing blocks the caller for as long as the disk does.
+    pub fn debug_path(mut self, pattern: impl Into<String>) -> MailerBuilder {
+        self.debug_path = Some(pattern.into());
+        self
+    }
+
+    /// Decides on all events for which there is no closure.
+    pub fn handler(mut self, handler: impl Handler + Send + 'static) -> MailerBuilder {
+        self.callbacks.base(Box::new(handler));
+        self
+    }
+
+    /// Decides on events of one kind; the `on_…` methods name them.
+    pub fn on(
+        mut self,
+        kind: EventKind,
+        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
+    ) -> MailerBuilder {
+        self.callbacks.on(kind, Box::new(callback));
+        self
+    }
+
+    /// Is given every message whose outcome is final.
+    pub fn on_report(mut self, callback: impl FnMut(Report<'_>) + Send + 'static) -> MailerBuilder {
+        self.callbacks.on_report(Box::new(callback));
+        self
+    }
+
+    /// A lane's first connection stands.
+    pub fn on_connect_pass(
+        self,
+        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
+    ) -> MailerBuilder {
+        self.on(EventKind::ConnectPass, callback)
+    }
+
+    /// A lane's first connection did not come about.
+    pub fn on_connect_fail(
+        self,
+        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
+    ) -> MailerBuilder {
+        self.on(EventKind::ConnectFail, callback)
+    }
+
+    /// The server accepted the credentials.
+    pub fn on_auth_pass(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
+        self.on(EventKind::AuthPass, callback)
+    }
+
+    /// The server refused the credentials.
+    pub fn on_auth_fail(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
+        self.on(EventKind::AuthFail, callback)
+    }
+
+    /// A later connection stands.
+    pub fn on_reconnect_pass(
+        self,
+        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
+    ) -> MailerBuilder {
+        self.on(EventKind::ReconnectPass, callback)
+    }
+
+    /// A later connection did not come about.
+    pub fn on_reconnect_fail(
+        self,
+        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
+    ) -> MailerBuilder {
+        self.on(EventKind::ReconnectFail, callback)
+    }
+
+    /// An expected reply of the mail phase.
+    pub fn on_pass(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
+        self.on(EventKind::Pass, callback)
+    }
+
+    /// A refused step of the mail phase, or content that failed.
+    pub fn on_fail(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
+        self.on(EventKind::Fail, callback)
+    }
+
+    /// A deadline passed, the connection was lost, or the server sent garbage.
+    pub fn on_hang(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
+        self.on(EventKind::Hang, callback)
+    }
+
+    /// Connects every lane at once. Ok when every lane was tried once and one
+    /// is in use; while none is, this waits through the back-off.
+    ///
+    /// # Errors
+    /// When a setting is wrong, a debug path cannot be written, the process
+    /// may not have enough descriptors, or every lane is retired.
+    pub async fn connect(mut self) -> Result<Mailer, Error> {
+        let defaults = self.defaults.take().unwrap_or_else(|| Host::new(""));
+        let mut hosts = Vec::new();
+        for route in std::mem::take(&mut self.routes) {
+            hosts.push((resolve(route.host, &defaults)?, route.connector));
+        }
+        if hosts.is_empty() {
+            return Err(host_error("", "no host was given"));
+        }
+        let lanes: usize = hosts.iter().map(|(host, _)| host.threads as usize).sum();
+        if lanes > MAX_LANES {
+            return Err(host_error("", "all hosts together have too many threads"));
+        }
+        check_descriptors(lanes)?;
+        if !self.is_seeded {
+            self.batch.seed = fastrand::u64(..);
+        }
+        let mut mailer = self.build(hosts)?;
+        mailer.until_connected().await?;
+        Ok(mailer)
+    }
+
+    fn build(self, hosts: Vec<(HostSettings, Option<Connector>)>) -> Result<Mailer, Error> {
+        let journal = Arc::new(journal(self.debug, self.debug_path.as_deref(), &hosts)?);
+        let settings: Vec<HostSettings> = hosts.iter().map(|(host, _)| host.clone()).collect();
+        let mut coordinator = Coordinator::new(settings, self.batch, Instant::now());
+        let sweep = Sweep::new(&coordinator, hosts, Arc::clone(&journal));
+        let mut watch = Watch { callbacks: self.callbacks, journal, last_trouble: None };
+        let progress = coordinator.settle(Instant::now(), &mut watch);
+        Ok(Mailer { coordinator, sweep, watch, progress, is_closed: false, quit_id: MessageId::None })
+    }
+
+    fn default_of(mut self, set: impl FnOnce(Host) -> Host) -> MailerBuilder {
+        let defaults = self.defaults.take().unwrap_or_else(|| Host::new(""));
+        self.defaults = Some(set(defaults));
+        self
+    }
+}
+
+impl std::fmt::Debug for MailerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MailerBuilder").field("routes", &self.routes).finish_non_exhaustive()
+    }
+}
+
+fn host_error(name: &str, problem: &str) -> Error {
+    Error::Host { name: name.to_owned(), problem: problem.to_owned() }
+}
+
+/// The host's own settings, else the mailer's, else the defaults.
+fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
+    let wrong = |problem: &str| host_error(&host.name, problem);
+    let (name, named_port) =
+        split_port(&host.name).ok_or_else(|| wrong("this is no name, address, or host:port"))?;
+    let port = host.port.or(named_port).or(defaults.port).unwrap_or(25);
+    let threads = host.threads.or(defaults.threads).unwrap_or(2);
+    if port == 0 {
+        return Err(wrong("port 0 cannot be connected to"));
+    }
+    if threads == 0 || threads > MAX_THREADS {
+        return Err(wrong(&format!("{threads} threads: there must be 1 to {MAX_THREADS}")));
+    }
+    let hello = match host.hello.clone().or_else(|| defaults.hello.clone()) {
+        None => Hello::default(),
+        Some(Ok(hello)) => hello,
+        Some(Err(text)) => return Err(wrong(&format!("{text:?} is no name for EHLO"))),
+    };
+    let sources = if host.local_addresses.is_empty() { defaults } else { &host };
+    Ok(HostSettings {
+        name: name.to_owned(),
+        port,
+        threads,
+        hello,
+        timeouts: host.timeouts.clone().or_else(|| defaults.timeouts.clone()).unwrap_or_default(),
+        local_addresses: sources.local_addresses.clone(),
+        max_connect_failures: host.max_connect_failures.or(defaults.max_connect_failures).unwrap_or(5),
+        backoff: host.backoff.clone().or_else(|| defaults.backoff.clone()).unwrap_or_default(),
+    })
+}
+
+fn journal(
+    level: u8,
+    path: Option<&str>,
+    hosts: &[(HostSettings, Option<Connector>)],
+) -> Result<Journal, Error> {
+    let level = Level::new(level).unwrap_or(Level::OFF);
+    let Some(pattern) = path else { return Ok(Journal::to_log(level)) };
+    let threads = hosts.iter().map(|(host, _)| (host.name.as_str(), host.threads as usize));
+    Journal::to_files(level, pattern, threads).map_err(Error::Debug)
+}
+
+/// Says before anything is connected that there can't be so many sessions.
+#[cfg(unix)]
+fn check_descriptors(lanes: usize) -> Result<(), Error> {
+    use rustix::process::{Resource, getrlimit};
+    let needed = lanes as u64 + SPARE_DESCRIPTORS;
+    match getrlimit(Resource::Nofile).current {
+        Some(allowed) if allowed < needed => Err(Error::Descriptors { needed, allowed }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_descriptors(lanes: usize) -> Result<(), Error> {
+    let _ = lanes as u64 + SPARE_DESCRIPTORS;
+    Ok(())
+}

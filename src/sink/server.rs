@@ -1,0 +1,160 @@
+//! The server's thread: accepts connections and runs all of them.
+//!
+//! A shortage of descriptors or memory pauses accepting until a connection ends; it must never
+//! make the loop spin, and never end it.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol::channel::{Receiver, Sender, bounded};
+use smol::future::{self, FutureExt};
+use smol::{Async, LocalExecutor, Timer};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::connection::{Connection, Ending, SCRATCH_SIZE};
+use super::dialogue::{Dialogue, Shared};
+use super::idle::{Pulse, Watch};
+use super::ledger::Ledger;
+use super::reply;
+
+/// Connections that the kernel may hold before they are accepted. Many lanes connect at once, and
+/// one that finds the queue full loses a second; std's own 128 is too short for that.
+const BACKLOG: i32 = 4096;
+
+/// How long accepting pauses in a shortage when no connection ends meanwhile.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Opens the listening socket.
+pub(super) fn listen(address: SocketAddr) -> io::Result<Async<TcpListener>> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Async::new(TcpListener::from(socket))
+}
+
+/// Serves until the other end of `stop` is gone; then every connection is dropped.
+pub(super) fn run(listener: Async<TcpListener>, shared: Shared, stop: &Receiver<()>) {
+    let executor = Rc::new(LocalExecutor::new());
+    let watch = Rc::new(Watch::default());
+    if let Some(timeout) = shared.settings.idle_timeout {
+        let watch = Rc::clone(&watch);
+        let keeping = async move { watch.keep(timeout).await };
+        executor.spawn(keeping).detach();
+    }
+    let (ended, connection_ended) = bounded(1);
+    let server = Server {
+        executor: Rc::downgrade(&executor),
+        shared: Rc::new(shared),
+        scratch: Rc::new(RefCell::new(vec![0; SCRATCH_SIZE])),
+        watch,
+        ended,
+    };
+    // A task, because what is given to `run` is polled whenever anything at all has happened.
+    executor.spawn(server.accept(listener, connection_ended)).detach();
+    // Nothing is ever sent: this ends with an error, when the sender is dropped.
+    let _ = smol::block_on(executor.run(stop.recv()));
+}
+
+struct Server {
+    /// Weak, because the executor owns the task that owns this.
+    executor: Weak<LocalExecutor<'static>>,
+    shared: Rc<Shared>,
+    scratch: Rc<RefCell<Vec<u8>>>,
+    watch: Rc<Watch>,
+    ended: Sender<()>,
+}
+
+impl Server {
+    async fn accept(self, listener: Async<TcpListener>, ended: Receiver<()>) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => self.admit(stream),
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(_) => pause(&ended).await,
+            }
+            // Those who are connected go on while others arrive.
+            future::yield_now().await;
+        }
+    }
+
+    fn admit(&self, stream: Async<TcpStream>) {
+        let visit = Visit::begin(self);
+        if self.watch.len() > self.shared.settings.max_connections {
+            return turn_away(&stream);
+        }
+        let dialogue = Dialogue::new(Rc::clone(&self.shared), visit.number);
+        let pulse = Rc::clone(&visit.pulse);
+        let connection = Connection::new(stream, Rc::clone(&self.scratch), dialogue, pulse);
+        let task = async move {
+            let mut visit = visit;
+            visit.lost = connection.serve().await == Ending::Lost;
+        };
+        if let Some(executor) = self.executor.upgrade() {
+            executor.spawn(task).detach();
+        }
+    }
+}
+
+/// A connection's entry in the books; it is dropped behind the socket, and strikes itself out.
+struct Visit {
+    number: u64,
+    lost: bool,
+    pulse: Rc<Pulse>,
+    watch: Rc<Watch>,
+    ledger: Arc<Ledger>,
+    ended: Sender<()>,
+}
+
+impl Visit {
+    fn begin(server: &Server) -> Self {
+        let ledger = Arc::clone(&server.shared.ledger);
+        let number = ledger.opened();
+        Self {
+            number,
+            lost: false,
+            pulse: server.watch.begin(number),
+            watch: Rc::clone(&server.watch),
+            ledger,
+            ended: server.ended.clone(),
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.watch.end(self.number);
+        self.ledger.closed(self.lost);
+        // A full channel has the same news in it already.
+        let _ = self.ended.try_send(());
+    }
+}
+
+/// Tells one connection too many so; the socket is new, so the reply cannot block.
+fn turn_away(stream: &Async<TcpStream>) {
+    let _ = io::Write::write(&mut stream.get_ref(), reply::TOO_MANY_CONNECTIONS);
+    let _ = stream.get_ref().shutdown(Shutdown::Write);
+}
+
+/// Whether accepting may go on at once.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// Waits until a connection has ended, or a little in case the shortage is another's doing.
+async fn pause(ended: &Receiver<()>) {
+    let freed = async {
+        let _ = ended.recv().await;
+    };
+    let time = async {
+        Timer::after(SHORTAGE_PAUSE).await;
+    };
+    freed.or(time).await;
+}

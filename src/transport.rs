@@ -1,0 +1,266 @@
+//! Connections: how they are made, and how bytes go through them without
+//! ever blocking. It knows nothing of SMTP.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_io::Async;
+use futures_lite::{AsyncRead, AsyncWrite};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::event::LaneId;
+use crate::host::Host;
+
+/// A stream that a connector of the user's makes.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// One connection.
+pub(crate) enum Transport {
+    Tcp(Tcp),
+    Custom(Box<dyn CustomStream>),
+}
+
+/// A TCP connection.
+pub(crate) struct Tcp {
+    socket: Async<TcpStream>,
+    /// A read would have blocked and no readiness was seen since: asking the
+    /// reactor first spares an empty read, and takes the event that it holds.
+    awaits_input: bool,
+}
+
+impl Tcp {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if self.awaits_input {
+                ready!(self.socket.poll_readable(cx))?;
+                self.awaits_input = false;
+            }
+            match unblocked(|| self.socket.get_ref().read(buffer)) {
+                Some(read) => return Poll::Ready(read),
+                None => self.awaits_input = true,
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match unblocked(|| self.socket.get_ref().write(bytes)) {
+                Some(written) => return Poll::Ready(written),
+                None => ready!(self.socket.poll_writable(cx))?,
+            }
+        }
+    }
+}
+
+/// A user's stream, behind a name that the rest of the crate can use.
+pub(crate) trait CustomStream: Send {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+}
+
+impl<S: Stream> CustomStream for S {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_read(cx, buffer)
+    }
+
+    /// Written bytes are flushed: a tunnel that buffers would wait for more.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Pin::new(self).poll_flush(cx).map_ok(|()| 0);
+        }
+        Pin::new(self).poll_write(cx, bytes)
+    }
+}
+
+impl Transport {
+    /// Reads what is there; otherwise `cx` is woken when there may be more.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Custom(stream) => stream.poll_read(cx, buffer),
+            Transport::Tcp(tcp) => tcp.poll_read(cx, buffer),
+        }
+    }
+
+    /// Reads what is there without waking anybody later; `None` when nothing
+    /// is. A user's stream may wake `cx` all the same.
+    pub(crate) fn try_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        match self {
+            Transport::Tcp(tcp) => unblocked(|| tcp.socket.get_ref().read(buffer)),
+            Transport::Custom(stream) => match stream.poll_read(cx, buffer) {
+                Poll::Ready(read) => Some(read),
+                Poll::Pending => None,
+            },
+        }
+    }
+
+    /// Writes what fits; otherwise `cx` is woken when more may fit.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Custom(stream) => stream.poll_write(cx, bytes),
+            Transport::Tcp(tcp) => tcp.poll_write(cx, bytes),
+        }
+    }
+
+    /// Hands what was written on, where the stream keeps a buffer of its own.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(_) => Poll::Ready(Ok(())),
+            Transport::Custom(stream) => stream.poll_write(cx, &[]).map_ok(|_| ()),
+        }
+    }
+
+    /// This end's address.
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
+        match self {
+            Transport::Tcp(tcp) => tcp.socket.get_ref().local_addr().ok().map(|address| address.ip()),
+            Transport::Custom(_) => None,
+        }
+    }
+}
+
+/// `None` when the call would block.
+fn unblocked<T>(mut call: impl FnMut() -> io::Result<T>) -> Option<io::Result<T>> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Some(result),
+        }
+    }
+}
+
+/// Why there is no connection.
+pub(crate) enum DialError {
+    /// The other side's or the network's fault.
+    Failed(io::Error),
+    /// This process or machine is out of descriptors, buffers or ports.
+    Shortage(io::Error),
+}
+
+impl From<io::Error> for DialError {
+    fn from(error: io::Error) -> DialError {
+        if crate::failure::is_shortage(&error) {
+            DialError::Shortage(error)
+        } else {
+            DialError::Failed(error)
+        }
+    }
+}
+
+pub(crate) type Dialling = Pin<Box<dyn Future<Output = Result<Transport, DialError>> + Send>>;
+
+/// Connects over TCP, from `source` if one is given, with Nagle's algorithm
+/// off: every flight leaves in one write and must not wait for an ACK.
+pub(crate) async fn dial_tcp(target: SocketAddr, source: Option<IpAddr>) -> Result<Transport, DialError> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    match socket.connect(&target.into()) {
+        Ok(()) => {}
+        Err(error) if is_in_progress(&error) => {}
+        // No local port is left; with an address of the caller's own choice
+        // it means that this machine does not have it.
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && source.is_none() => {
+            return Err(DialError::Shortage(error));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let socket = Async::new_nonblocking(TcpStream::from(socket))?;
+    socket.writable().await?;
+    match socket.get_ref().take_error()? {
+        Some(error) => Err(error.into()),
+        None => Ok(Transport::Tcp(Tcp { socket, awaits_input: false })),
+    }
+}
+
+#[cfg(unix)]
+fn is_in_progress(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    error.kind() == io::ErrorKind::WouldBlock || Errno::from_io_error(error) == Some(Errno::INPROGRESS)
+}
+
+#[cfg(not(unix))]
+fn is_in_progress(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// What a connector is to connect to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Target {
+    /// The host's name or address, without port.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The lane that the connection is for.
+    pub lane: LaneId,
+}
+
+/// Makes connections in a way of the user's own.
+#[derive(Clone)]
+pub(crate) struct Connector(Arc<dyn Fn(Target) -> Dialling + Send + Sync>);
+
+impl Connector {
+    pub(crate) fn dial(&self, target: Target) -> Dialling {
+        (self.0)(target)
+    }
+}
+
+/// A host, and how to reach it.
+#[derive(Clone)]
+pub struct Route {
+    pub(crate) host: Host,
+    pub(crate) connector: Option<Connector>,
+}
+
+impl From<Host> for Route {
+    fn from(host: Host) -> Route {
+        Route { host, connector: None }
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.connector.is_some() { "connector" } else { "TCP" };
+        f.debug_struct("Route").field("host", &self.host).field("by", &how).finish()
+    }
+}
+
+impl Host {
+    /// Connects by `connect` instead of by TCP: through a proxy or a tunnel,
+    /// or to a test. It is called anew for each connection, gives a connected
+    /// stream, and has the connect timeout to do so. The stream's local
+    /// address is unknown, so set [`Host::hello`].
+    ///
+    /// ```
+    /// use smtp_bulk::{Host, Mailer};
+    ///
+    /// let host = Host::new("mx.example.org").hello("client.example").connector(|target| async move {
+    ///     smol::net::TcpStream::connect(("127.0.0.1", target.port)).await
+    /// });
+    /// let builder = Mailer::builder().host(host);
+    /// # let _ = builder;
+    /// ```
+    pub fn connector<F, Fut, S>(self, connect: F) -> Route
+    where
+        F: Fn(Target) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let dial = move |target| -> Dialling {
+            let connecting = connect(target);
+            Box::pin(async move { Ok(Transport::Custom(Box::new(connecting.await?))) })
+        };
+        Route { host: self, connector: Some(Connector(Arc::new(dial))) }
+    }
+}
