@@ -168,7 +168,7 @@ impl Coordinator {
     pub fn abort<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Vec<Message> {
         self.cut_off(now, handler);
         let returned = self.desk.surrender(handler);
-        self.desk.assert_ledger(&self.lanes);
+        self.assert_ledger();
         returned
     }
 
@@ -177,7 +177,7 @@ impl Coordinator {
     pub fn abandon<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         self.cut_off(now, handler);
         self.desk.report_unsent(handler);
-        self.desk.assert_ledger(&self.lanes);
+        self.assert_ledger();
     }
 
     /// The counters as they are at `now`.
@@ -218,31 +218,54 @@ impl Coordinator {
     /// which connections to make. `handler` is asked about each event, and is
     /// given the report of each message whose fate is final.
     pub fn settle<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Progress {
-        self.desk.assert_ledger(&self.lanes);
         let waited_for = self.lanes.iter().any(Lane::is_waited_for);
         for lane in &mut self.lanes {
             if lane.is_judgeable() && !(lane.in_batch && waited_for) {
                 Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.judge();
             }
         }
-        loop {
+        // Each turn changes what the next one sees; none comes twice without
+        // a mail that went on or a restart that was used up.
+        let survey = loop {
             if std::mem::take(&mut self.desk.restart_now) {
                 self.restart_all();
             }
-            self.renew_lanes(now, handler);
-            if self.desk.batch_running && !self.lanes.iter().any(|lane| lane.in_batch) {
+            let survey = self.survey();
+            if survey.renewable {
+                self.renew_lanes(now, handler);
+            } else if self.desk.batch_running && !survey.in_batch {
                 self.end_batch(now);
-            }
-            self.free = self.lanes.iter().filter(|lane| lane.is_free()).count();
-            if self.is_deal_due(now, self.free) {
+            } else if self.is_deal_due(now, survey.free) {
                 self.deal(now, handler);
+            } else if survey.must_open(now) && !self.closing {
+                self.open_lanes(now);
             } else if !self.desk.restart_now {
-                break;
+                break survey;
+            }
+        };
+        self.free = survey.free;
+        self.desk.assert_ledger(survey.held);
+        self.progress(&survey, now)
+    }
+
+    /// Looks at every lane once.
+    fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        for lane in &self.lanes {
+            survey.held += lane.held();
+            survey.free += usize::from(lane.is_free());
+            survey.active += usize::from(lane.standing == Standing::Active);
+            survey.retired += usize::from(lane.standing == Standing::Retired);
+            survey.untried += usize::from(!lane.was_tried);
+            survey.in_batch |= lane.in_batch;
+            survey.renewable |= lane.is_renewable();
+            if lane.link == Link::Down {
+                survey.reopen_at = earliest(survey.reopen_at, lane.reopen_at);
+            } else {
+                survey.connected += 1;
             }
         }
-        self.open_lanes(now);
-        self.desk.assert_ledger(&self.lanes);
-        self.progress(now)
+        survey
     }
 
     fn end_batch(&mut self, now: Instant) {
@@ -275,7 +298,7 @@ impl Coordinator {
     /// judged first, whether or not the others have theirs; a content that is
     /// out keeps its connection until it is answered.
     fn renew_lanes<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
-        for lane in self.lanes.iter_mut().filter(|lane| lane.renew) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_renewable()) {
             if lane.is_judgeable() {
                 Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.judge();
             }
@@ -361,28 +384,23 @@ impl Coordinator {
         }
     }
 
-    fn progress(&self, now: Instant) -> Progress {
-        let mut progress = Progress {
+    fn progress(&self, survey: &Survey, now: Instant) -> Progress {
+        let mut wake_at = survey.reopen_at;
+        if !self.desk.batch_running && self.desk.backlog() > 0 && survey.free > 0 {
+            wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
+        }
+        Progress {
             batch_running: self.desk.batch_running,
-            active: 0,
-            opening: 0,
-            untried: 0,
-            connected: 0,
-            wake_at: None,
-        };
-        for lane in &self.lanes {
-            progress.active += usize::from(lane.standing == Standing::Active);
-            progress.opening += usize::from(matches!(lane.standing, Standing::Opening | Standing::Benched));
-            progress.untried += usize::from(!lane.was_tried);
-            progress.connected += usize::from(lane.link != Link::Down);
-            if lane.link == Link::Down {
-                progress.wake_at = earliest(progress.wake_at, lane.reopen_at);
-            }
+            active: survey.active,
+            opening: self.lanes.len() - survey.active - survey.retired,
+            untried: survey.untried,
+            connected: survey.connected,
+            wake_at,
         }
-        if !self.desk.batch_running && self.desk.backlog() > 0 && progress.active > 0 {
-            progress.wake_at = earliest(progress.wake_at, self.linger_over().filter(|at| *at > now));
-        }
-        progress
+    }
+
+    fn assert_ledger(&self) {
+        self.desk.assert_ledger(self.lanes.iter().map(Lane::held).sum());
     }
 
     /// Closes everything; what is in doubt is reported, the rest put back.
@@ -392,6 +410,26 @@ impl Coordinator {
             Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.cut_off();
         }
         self.desk.batch_running = false;
+    }
+}
+
+/// What the lanes add up to.
+#[derive(Default)]
+struct Survey {
+    held: usize,
+    free: usize,
+    active: usize,
+    retired: usize,
+    untried: usize,
+    connected: usize,
+    in_batch: bool,
+    renewable: bool,
+    reopen_at: Option<Instant>,
+}
+
+impl Survey {
+    fn must_open(&self, now: Instant) -> bool {
+        self.reopen_at.is_some_and(|at| at <= now)
     }
 }
 

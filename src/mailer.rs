@@ -218,6 +218,7 @@ impl Mailer {
                 self.sweep_once().await;
             }
         }
+        self.sweep.hang_up();
         let summary = self.summary();
         self.watch.journal.summary(format_args!("quit {}: {summary}", self.quit_id));
         Ok(summary)

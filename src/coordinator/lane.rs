@@ -243,6 +243,12 @@ impl Lane {
         self.standing = Standing::Benched;
     }
 
+    /// Whether it is to be opened anew, and no content of it is out that has
+    /// not been answered.
+    pub(super) fn is_renewable(&self) -> bool {
+        self.renew && !self.session.is_in_doubt()
+    }
+
     /// Whether a new connection is already on its way.
     pub(super) fn is_being_opened(&self) -> bool {
         self.standing == Standing::Opening

@@ -1,0 +1,282 @@
+//! One lane's bytes: between its session and its connection, as far as they
+//! go without waiting. It decides nothing and never blocks.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use crate::content::ReadJob;
+use crate::coordinator::Lane;
+use crate::failure::{Failure, IoFault};
+use crate::journal::{Direction, Journal, Level};
+use crate::session::FLIGHT_BUFFER;
+use crate::transport::{Dialling, Transport};
+
+/// Octets read from a connection at a time.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// What a lane waits for that is no byte.
+pub(super) enum Task {
+    /// The addresses of its host.
+    Name,
+    /// Its connection.
+    Dial(Dialling),
+    /// A blocking content's next octets.
+    Read(Pin<Box<dyn Future<Output = ReadJob> + Send>>),
+}
+
+/// The io side of one lane.
+pub(super) struct Slot {
+    /// The number of the lane's connection that all else here is for.
+    pub(super) connection: u64,
+    pub(super) transport: Option<Transport>,
+    pub(super) task: Option<Task>,
+    /// When the making of the connection has taken too long.
+    pub(super) dial_deadline: Option<Instant>,
+    /// Addresses tried for this connection.
+    pub(super) tried: usize,
+    /// What `fill` gave and the socket did not take.
+    unsent: Vec<u8>,
+    unsent_from: usize,
+    /// Raises the lane's flag.
+    pub(super) waker: Waker,
+}
+
+impl Slot {
+    pub(super) fn new(waker: Waker) -> Slot {
+        Slot {
+            connection: 0,
+            transport: None,
+            task: None,
+            dial_deadline: None,
+            tried: 0,
+            unsent: Vec::new(),
+            unsent_from: 0,
+            waker,
+        }
+    }
+
+    /// Drops the connection and all that belonged to it.
+    pub(super) fn reset(&mut self, connection: u64) {
+        *self = Slot { connection, ..Slot::new(self.waker.clone()) };
+    }
+
+    /// Whether more than a reply is waited for.
+    pub(super) fn is_busy(&self) -> bool {
+        self.task.is_some() || !self.unsent.is_empty()
+    }
+
+    /// Keeps what the socket did not take of `given`, of which `count` octets
+    /// went; `None` when it was given what is kept already. A lane with
+    /// nothing to keep owns no buffer.
+    fn keep_rest(&mut self, given: Option<&[u8]>, count: usize) {
+        match given {
+            Some(bytes) => {
+                self.unsent = bytes.get(count..).unwrap_or_default().to_vec();
+                self.unsent_from = 0;
+            }
+            None => self.unsent_from += count,
+        }
+        if self.unsent_from >= self.unsent.len() {
+            self.unsent = Vec::new();
+            self.unsent_from = 0;
+        }
+    }
+}
+
+/// The buffers that all lanes borrow in turn.
+pub(super) struct Buffers {
+    out: Vec<u8>,
+    inbox: Box<[u8]>,
+}
+
+impl Buffers {
+    pub(super) fn new() -> Buffers {
+        Buffers { out: Vec::with_capacity(FLIGHT_BUFFER + 1024), inbox: vec![0; READ_BUFFER].into() }
+    }
+}
+
+/// How a write went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    All,
+    /// The flag is raised when it can go on.
+    Blocked,
+    Failed,
+}
+
+/// One lane, and all that is needed to move its bytes.
+pub(super) struct Wire<'a> {
+    pub(super) lane: &'a mut Lane,
+    pub(super) slot: &'a mut Slot,
+    pub(super) buffers: &'a mut Buffers,
+    pub(super) journal: &'a Journal,
+    pub(super) now: Instant,
+}
+
+impl Wire<'_> {
+    /// Writes all that the session has to say, as far as the socket takes it.
+    pub(super) fn write(&mut self) -> Written {
+        if !self.probe() {
+            return Written::Failed;
+        }
+        loop {
+            if self.slot.unsent.is_empty() {
+                if !self.lane.session().wants_write() {
+                    return self.flush();
+                }
+                if !self.fill() {
+                    return if self.slot.task.is_some() { Written::Blocked } else { Written::Failed };
+                }
+            }
+            match self.write_once() {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Written::Failed,
+                Poll::Pending => return Written::Blocked,
+            }
+        }
+    }
+
+    /// Reads once. Without input, `task` is woken when there is some, or the
+    /// lane's flag raised when none is given. Says whether anything came.
+    pub(super) fn read(&mut self, task: Option<&Waker>) -> bool {
+        let Slot { transport: Some(transport), waker, .. } = &mut *self.slot else { return false };
+        let mut cx = Context::from_waker(task.unwrap_or(waker));
+        match transport.poll_read(&mut cx, &mut self.buffers.inbox) {
+            Poll::Ready(read) => {
+                self.received(read);
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    /// Takes what has come, without being woken for more: before a deadline
+    /// is judged, and from a connection that cannot be written to any more
+    /// but may still hold why.
+    pub(super) fn last_words(&mut self) {
+        if let Some(Ok(count)) = self.try_read()
+            && count > 0
+        {
+            self.received(Ok(count));
+        }
+    }
+
+    /// Before a flight's first byte: what is there now was said unasked.
+    /// Without this a surplus reply would be taken for the flight's answer.
+    fn probe(&mut self) -> bool {
+        let session = self.lane.session();
+        if session.has_flight_begun() || !session.wants_write() {
+            return true;
+        }
+        if let Some(read) = self.try_read() {
+            self.received(read);
+        }
+        self.lane.session().failure().is_none()
+    }
+
+    fn try_read(&mut self) -> Option<io::Result<usize>> {
+        let Slot { transport: Some(transport), waker, .. } = &mut *self.slot else { return None };
+        transport.try_read(&mut Context::from_waker(waker), &mut self.buffers.inbox)
+    }
+
+    /// Fills the shared buffer; `false` when there is nothing to write, or
+    /// not yet.
+    fn fill(&mut self) -> bool {
+        loop {
+            if self.poll_read_ahead().is_pending() {
+                return false;
+            }
+            self.buffers.out.clear();
+            let session = self.lane.session_mut();
+            session.fill(&mut self.buffers.out);
+            if !self.buffers.out.is_empty() {
+                return true;
+            }
+            let Some(job) = session.take_read_job() else { return false };
+            self.slot.task = Some(Task::Read(Box::pin(smol::unblock(|| job.run()))));
+        }
+    }
+
+    /// Goes on with the reading of a blocking content.
+    fn poll_read_ahead(&mut self) -> Poll<()> {
+        let Slot { task: Some(Task::Read(reading)), waker, .. } = &mut *self.slot else {
+            return Poll::Ready(());
+        };
+        match reading.as_mut().poll(&mut Context::from_waker(waker)) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(job) => {
+                self.slot.task = None;
+                self.lane.session_mut().return_read_job(job);
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// One write; `false` when the connection failed.
+    fn write_once(&mut self) -> Poll<bool> {
+        let Slot { transport: Some(transport), waker, unsent, unsent_from, .. } = &mut *self.slot else {
+            return Poll::Ready(false);
+        };
+        let is_fresh = unsent.is_empty();
+        let bytes = if is_fresh { Some(self.buffers.out.as_slice()) } else { unsent.get(*unsent_from..) };
+        let bytes = bytes.unwrap_or_default();
+        let count = match transport.poll_write(&mut Context::from_waker(waker), bytes) {
+            Poll::Ready(Ok(count)) if count > 0 => Ok(count),
+            Poll::Ready(Ok(_)) => Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(0),
+        };
+        let count = match count {
+            Ok(count) => count,
+            Err(error) => {
+                self.broken(&error);
+                return Poll::Ready(false);
+            }
+        };
+        if count > 0 && self.journal.wants(Level::WIRE) {
+            say(self.journal, self.lane, Direction::Sent, bytes.get(..count).unwrap_or_default());
+        }
+        self.slot.keep_rest(is_fresh.then_some(&self.buffers.out), count);
+        self.lane.session_mut().wrote(count, self.now);
+        if count == 0 { Poll::Pending } else { Poll::Ready(true) }
+    }
+
+    fn broken(&mut self, error: &io::Error) {
+        self.last_words();
+        self.lane.session_mut().lost(Failure::Lost(IoFault::from(error)));
+    }
+
+    /// A user's stream may buffer; a flight is not out before it is flushed.
+    fn flush(&mut self) -> Written {
+        let Slot { transport: Some(transport), waker, .. } = &mut *self.slot else { return Written::Failed };
+        match transport.poll_flush(&mut Context::from_waker(waker)) {
+            Poll::Ready(Ok(())) => Written::All,
+            Poll::Pending => Written::Blocked,
+            Poll::Ready(Err(error)) => {
+                self.broken(&error);
+                Written::Failed
+            }
+        }
+    }
+
+    fn received(&mut self, read: io::Result<usize>) {
+        match read {
+            Ok(0) => self.lane.session_mut().lost(Failure::Closed),
+            Ok(count) => {
+                let bytes = self.buffers.inbox.get(..count).unwrap_or_default();
+                if self.journal.wants(Level::WIRE) {
+                    say(self.journal, self.lane, Direction::Received, bytes);
+                }
+                self.lane.session_mut().receive(bytes, self.now);
+            }
+            Err(error) => self.lane.session_mut().lost(Failure::Lost(IoFault::from(&error))),
+        }
+    }
+}
+
+fn say(journal: &Journal, lane: &Lane, direction: Direction, bytes: &[u8]) {
+    journal.wire(&lane.host().name, lane.id().thread as usize, direction, bytes);
+}
