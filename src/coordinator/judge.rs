@@ -301,7 +301,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             return self.refused_by_client(Step::Content, ClientReason::Content(error));
         }
         let step = session.step();
-        let untouched = matches!(step, Step::Mail | Step::Rset) && !session.has_flight_begun();
+        // RSET is about the mail before this one.
+        let untouched = step == Step::Rset || (step == Step::Mail && !session.has_flight_begun());
         let plan = if session.is_in_doubt() { Plan::InDoubt } else { Plan::Again { counted: !untouched } };
         let elapsed = self.step_took();
         let verdict = self.consult(EventKind::Hang, step, None, Some(Evidence::Failure(&failure)), elapsed);
