@@ -533,7 +533,10 @@ impl Session {
     }
 
     fn fail(&mut self, failure: Failure) {
-        self.fail_at(self.awaited(), failure);
+        // Behind the last reply, the step that it answered is still the one.
+        let answered = self.answers.back().map(|answered| answered.owed.step);
+        let step = if self.owed.is_empty() { answered.unwrap_or(Step::Idle) } else { self.awaited() };
+        self.fail_at(step, failure);
     }
 
     fn fail_at(&mut self, step: Step, failure: Failure) {
