@@ -328,7 +328,14 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let Some(mail) = self.lane.mails.pop_front() else { return };
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
-        let fate = fate(&plan, verdict, reply, failure, self.desk.settings.resend_in_doubt);
+        // A lane that only sits out is not opened anew, so that nothing else
+        // bounds how often the mail comes back.
+        let must_count = match verdict.session {
+            SessionVerdict::Bench => true,
+            SessionVerdict::RestartAtBatchEnd => !self.desk.may_restart(),
+            _ => false,
+        };
+        let fate = fate(&plan, verdict, reply, failure, must_count, self.desk.settings.resend_in_doubt);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
             self.lane.setbacks = 0;
         }
@@ -453,12 +460,10 @@ fn fate<'a>(
     verdict: Verdict,
     reply: Option<Reply<'a>>,
     failure: Option<&'a Failure>,
+    must_count: bool,
     resend_in_doubt: bool,
 ) -> Fate<'a> {
     let settled = |outcome, scope| Fate::Settled { outcome, scope };
-    // A lane that only sits out is not opened anew, so that nothing else
-    // bounds how often the mail comes back.
-    let must_count = verdict.session == SessionVerdict::Bench;
     let again = |counted| Fate::Again { cause: cause(plan, reply, failure), counted: counted || must_count };
     match (plan, verdict.message) {
         (Plan::Delivered, _) => match reply {
