@@ -271,24 +271,27 @@ impl Coordinator {
     fn end_batch(&mut self, now: Instant) {
         self.desk.batch_running = false;
         self.desk.summary.batches += 1;
+        if self.desk.backlog() > 0 {
+            self.desk.waiting_since.get_or_insert(now);
+        }
+        let restart = std::mem::take(&mut self.desk.restart_at_batch_end);
+        self.desk.restart_now |= restart;
         for lane in &mut self.lanes {
             match lane.bench.take() {
-                Some(_) if lane.renew => {}
+                Some(_) if lane.renew || restart => {}
                 Some(Bench::Rejoin) if lane.is_rejoinable() => lane.standing = Standing::Active,
                 Some(Bench::Rejoin) => lane.reopen(now, now),
                 Some(Bench::Reopen(wait)) => lane.reopen(now + wait, now),
                 None => {}
             }
         }
-        if std::mem::take(&mut self.desk.restart_at_batch_end) {
-            self.restart_all();
-        }
     }
 
-    /// A callback's restart: every lane is opened anew.
+    /// A callback's restart: every lane is opened anew. Those that are being
+    /// opened are left to it, and nothing is counted against them.
     fn restart_all(&mut self) {
         self.desk.count_restart();
-        for lane in &mut self.lanes {
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.is_being_opened()) {
             lane.renew = true;
             lane.setbacks += 1;
         }
@@ -316,7 +319,7 @@ impl Coordinator {
 
     fn is_deal_due(&self, now: Instant, free: usize) -> bool {
         let backlog = self.desk.backlog();
-        if self.desk.batch_running || self.closing || backlog == 0 || free == 0 {
+        if self.desk.batch_running || self.desk.restart_now || self.closing || backlog == 0 || free == 0 {
             return false;
         }
         backlog >= free || self.flushing || self.linger_over().is_some_and(|at| at <= now)
