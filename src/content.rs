@@ -282,6 +282,12 @@ impl ContentStream {
         Ok(Filled::ToEnd)
     }
 
+    /// Whether a blocking source has to be read before there are octets.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let Feed::Ahead(ahead) = &self.feed else { return false };
+        ahead.job.as_ref().is_none_or(|job| job.end.is_none() && ahead.used >= job.read.len())
+    }
+
     /// The reading that a blocking source waits for, to be done off the executor.
     pub(crate) fn take_read_job(&mut self) -> Option<ReadJob> {
         let Feed::Ahead(ahead) = &mut self.feed else { return None };

@@ -381,7 +381,8 @@ impl Session {
         if self.is_over() || self.deadline.is_none_or(|deadline| now < deadline) {
             return;
         }
-        let own_fault = self.sending && self.stream.is_some() && !self.has_unwritten();
+        let waits = self.stream.as_ref().is_some_and(ContentStream::is_waiting);
+        let own_fault = self.sending && waits && !self.has_unwritten();
         let after = self.current_timeout();
         self.fail(if own_fault {
             Failure::Content(ContentError::Stalled)
