@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::mail::{Mail, Scope};
 use crate::event::{Handler, LaneId};
+use crate::failure::Failure;
 use crate::message::Message;
 use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
 use crate::summary::{HostSummary, Summary};
@@ -15,6 +16,8 @@ use crate::summary::{HostSummary, Summary};
 pub(super) enum Fate<'a> {
     /// With this outcome for the recipients in scope; others go on.
     Settled { outcome: Outcome<'a>, scope: Scope },
+    /// The whole content is out and unanswered.
+    InDoubt(&'a Failure),
     /// Each recipient's own state says it.
     EachItsOwn,
     /// It is to be tried again; `counted` when it uses up an attempt.
@@ -170,7 +173,17 @@ impl Desk {
                 let counted = counted || mail.has_deferred();
                 self.again(mail, &cause, counted, handler)
             }
-            Fate::Settled { outcome, scope } if mail.is_whole(scope) => {
+            Fate::InDoubt(failure) if self.settings.resend_in_doubt => {
+                mail.doubt(failure);
+                self.again(mail, &Cause::Failure(failure.clone()), true, handler)
+            }
+            Fate::InDoubt(failure) => {
+                let (outcome, scope) = (Outcome::InDoubt(failure), Scope::Transaction);
+                self.conclude(mail, Fate::Settled { outcome, scope }, handler)
+            }
+            Fate::Settled { outcome, scope }
+                if mail.is_whole(scope) && (outcome.is_delivered() || !mail.is_doubted()) =>
+            {
                 mail.attempts += 1;
                 self.report(mail.into(), outcome, Endings::Same, handler)
             }

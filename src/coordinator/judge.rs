@@ -335,7 +335,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             SessionVerdict::RestartAtBatchEnd => !self.desk.may_restart(),
             _ => false,
         };
-        let fate = fate(&plan, verdict, reply, failure, must_count, self.desk.settings.resend_in_doubt);
+        let fate = fate(&plan, verdict, reply, failure, must_count);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
             self.lane.setbacks = 0;
         }
@@ -461,7 +461,6 @@ fn fate<'a>(
     reply: Option<Reply<'a>>,
     failure: Option<&'a Failure>,
     must_count: bool,
-    resend_in_doubt: bool,
 ) -> Fate<'a> {
     let settled = |outcome, scope| Fate::Settled { outcome, scope };
     let again = |counted| Fate::Again { cause: cause(plan, reply, failure), counted: counted || must_count };
@@ -471,8 +470,8 @@ fn fate<'a>(
             None => Fate::EachItsOwn,
         },
         (Plan::InDoubt, _) => match failure {
-            Some(failure) if !resend_in_doubt => settled(Outcome::InDoubt(failure), Scope::Transaction),
-            _ => again(true),
+            Some(failure) => Fate::InDoubt(failure),
+            None => again(true),
         },
         (_, MessageVerdict::Drop) => settled(Outcome::Dropped, Scope::Open),
         (Plan::Again { counted }, _) => again(*counted),

@@ -1,6 +1,7 @@
 //! A message that has been taken, and how far it came with each recipient.
 
 use crate::event::LaneId;
+use crate::failure::Failure;
 use crate::message::Message;
 use crate::outcome::{Cause, Ending};
 
@@ -36,6 +37,15 @@ pub(super) enum Scope {
     Open,
 }
 
+/// Some recipients may have the mail already. Unless a later attempt delivers
+/// it to them, that is what becomes of it.
+#[derive(Debug)]
+struct Doubt {
+    failure: Failure,
+    /// Whether it is about the recipient at this position.
+    recipients: Vec<bool>,
+}
+
 /// A message that has been taken. The first recipient's state is held in
 /// place, so that a mail to one needs no memory beyond the caller's.
 #[derive(Debug)]
@@ -43,6 +53,8 @@ pub(super) struct Mail {
     pub(super) message: Message,
     first: Recipient,
     rest: Vec<Recipient>,
+    /// What an earlier attempt that is being made again left behind.
+    doubt: Option<Box<Doubt>>,
     pub(super) attempts: u32,
     pub(super) last_lane: Option<LaneId>,
 }
@@ -51,7 +63,7 @@ impl Mail {
     pub(super) fn new(message: Message) -> Mail {
         let others = message.envelope().recipients().len().saturating_sub(1);
         let rest = std::iter::repeat_with(Recipient::default).take(others).collect();
-        Mail { message, first: Recipient::Pending, rest, attempts: 0, last_lane: None }
+        Mail { message, first: Recipient::Pending, rest, doubt: None, attempts: 0, last_lane: None }
     }
 
     /// All recipients that are not final are to be asked for anew.
@@ -98,7 +110,20 @@ impl Mail {
     /// Whether nothing is final for any recipient, so that the message can be
     /// given back as if it had never been tried.
     pub(super) fn is_untouched(&self) -> bool {
-        self.recipients().all(Recipient::is_open)
+        self.recipients().all(Recipient::is_open) && !self.is_doubted()
+    }
+
+    /// Notes that the recipients who were accepted may have the mail.
+    pub(super) fn doubt(&mut self, failure: &Failure) {
+        let before = self.doubt.take().map(|doubt| doubt.recipients).unwrap_or_default();
+        let mut before = before.into_iter();
+        let accepted = self.recipients().map(|recipient| matches!(recipient, Recipient::Accepted));
+        let recipients = accepted.map(|accepted| before.next().unwrap_or(false) || accepted).collect();
+        self.doubt = Some(Box::new(Doubt { failure: failure.clone(), recipients }));
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubt.is_some()
     }
 
     /// Whether an outcome of this scope is every recipient's.
@@ -127,14 +152,22 @@ impl Mail {
         }
     }
 
-    /// Message and endings; whatever is open counts as unsent.
+    /// Message and endings; whatever is open counts as unsent, and whatever
+    /// was in doubt and is not delivered still is.
     pub(super) fn into_endings(self) -> (Message, Vec<Ending>) {
         let recipients = std::iter::once(self.first).chain(self.rest);
         let endings = recipients.map(|recipient| match recipient {
             Recipient::Ended(ending) => *ending,
             _ => Ending::Unsent,
         });
-        (self.message, endings.collect())
+        let mut endings: Vec<Ending> = endings.collect();
+        let Some(doubt) = self.doubt else { return (self.message, endings) };
+        for (ending, _) in endings.iter_mut().zip(&doubt.recipients).filter(|(_, doubted)| **doubted) {
+            if !ending.outcome().is_delivered() {
+                *ending = Ending::InDoubt(doubt.failure.clone());
+            }
+        }
+        (self.message, endings)
     }
 
     fn concerned(&self, scope: Scope) -> fn(&Recipient) -> bool {
