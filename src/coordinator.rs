@@ -335,13 +335,14 @@ impl Coordinator {
         self.desk.batch_running = true;
         let lanes = self.lanes.len();
         let first = self.first_lane;
+        let mut retries = self.desk.retries();
         let mut next = 0;
         while next < lanes {
             if !self.lane_at(first + next).is_some_and(|lane| lane.is_free()) {
                 next += 1;
                 continue;
             }
-            let Some(mail) = self.desk.next_mail(now, handler) else { break };
+            let Some(mail) = self.desk.next_mail(&mut retries, now, handler) else { break };
             let place = mail.last_lane.map_or(next, |last| self.place_away_from(last, first, next));
             let position = (first + place) % lanes;
             if let Some(lane) = self.lanes.get_mut(position) {

@@ -138,10 +138,28 @@ impl Desk {
 
     // ---- dealing ----------------------------------------------------------
 
-    /// The mail to begin with on the next free lane.
-    pub(super) fn next_mail(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
+    /// Mails that are to be dealt before all others.
+    pub(super) fn retries(&self) -> usize {
+        self.retries.len()
+    }
+
+    /// The mail to begin with on the next free lane: first those `retries`
+    /// that were there before the deal, for what comes back meanwhile belongs
+    /// to the next batch.
+    pub(super) fn next_mail(
+        &mut self,
+        retries: &mut usize,
+        now: Instant,
+        handler: &mut (impl Handler + ?Sized),
+    ) -> Option<Mail> {
         loop {
-            let mail = self.retries.pop_front().or_else(|| self.fresh.pop_front())?;
+            let mail = match retries.checked_sub(1) {
+                Some(fewer) => {
+                    *retries = fewer;
+                    self.retries.pop_front()
+                }
+                None => self.fresh.pop_front(),
+            }?;
             if mail.message.expiry().is_none_or(|at| now < at) {
                 return Some(mail);
             }
