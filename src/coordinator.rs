@@ -164,11 +164,13 @@ impl Coordinator {
 
     /// Closes all connections at once and gives up every message: those of
     /// which nothing is final are returned, the others reported; those whose
-    /// whole content is out and unanswered are reported in doubt.
+    /// whole content is out and unanswered are reported in doubt. Where a
+    /// callback panics nothing is returned: another call does that.
     pub fn abort<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Vec<Message> {
         self.cut_off(now, handler);
         let returned = self.desk.surrender(handler);
         self.assert_ledger();
+        self.desk.go_on_panicking();
         returned
     }
 
@@ -178,6 +180,7 @@ impl Coordinator {
         self.cut_off(now, handler);
         self.desk.report_unsent(handler);
         self.assert_ledger();
+        self.desk.go_on_panicking();
     }
 
     /// The counters as they are at `now`.
@@ -216,7 +219,8 @@ impl Coordinator {
 
     /// Judges every step that is over, ends and deals batches, and decides
     /// which connections to make. `handler` is asked about each event, and is
-    /// given the report of each message whose fate is final.
+    /// given the report of each message whose fate is final. Where it panics,
+    /// the panic goes on when all is settled.
     pub fn settle<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Progress {
         let waited_for = self.lanes.iter().any(Lane::is_waited_for);
         for lane in &mut self.lanes {
@@ -245,6 +249,7 @@ impl Coordinator {
         };
         self.free = survey.free;
         self.desk.assert_ledger(survey.held);
+        self.desk.go_on_panicking();
         self.progress(&survey, now)
     }
 

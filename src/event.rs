@@ -287,8 +287,9 @@ impl std::error::Error for UnknownCode {}
 /// Decides on all events. Every method has the default verdict as default.
 ///
 /// Methods run between two steps of the lockstep, so a slow one holds up every
-/// session. One that panics loses no mail: the panic reaches whoever polls the
-/// mailer, and the event counts as answered with [`Verdict::DEFAULT`].
+/// session. One that panics loses no mail: the event counts as answered with
+/// [`Verdict::DEFAULT`], everything else of the settle is done and asked, and
+/// then the first panic reaches whoever polls the mailer, which stays usable.
 pub trait Handler {
     /// The lane's first connection stands, before authentication.
     fn connect_pass(&mut self, _event: &Event<'_>) -> Verdict {

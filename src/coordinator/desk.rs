@@ -2,7 +2,9 @@
 //! the backlog, the ledger, the counters, and what becomes of a mail whose
 //! attempt is over. It never touches a session.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use super::mail::{Mail, Scope};
@@ -83,6 +85,8 @@ pub(super) struct Desk {
     restarts: u32,
     /// Since when a batch that is too short has waited.
     pub(super) waiting_since: Option<Instant>,
+    /// What a callback panicked with; it goes on when all is settled.
+    panic: Option<Box<dyn Any + Send>>,
 }
 
 impl Desk {
@@ -102,6 +106,7 @@ impl Desk {
             restart_at_batch_end: false,
             restarts: 0,
             waiting_since: None,
+            panic: None,
         }
     }
 
@@ -134,6 +139,24 @@ impl Desk {
             taken == reported + returned + kept,
             "ledger: {taken} taken, {reported} reported, {returned} returned, {kept} kept"
         );
+    }
+
+    /// Calls a callback. A panic waits until nothing is half done.
+    pub(super) fn guard<T>(&mut self, call: impl FnOnce() -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(said) => Some(said),
+            Err(payload) => {
+                self.panic.get_or_insert(payload);
+                None
+            }
+        }
+    }
+
+    /// Passes on what a callback panicked with.
+    pub(super) fn go_on_panicking(&mut self) {
+        if let Some(payload) = self.panic.take() {
+            resume_unwind(payload);
+        }
     }
 
     // ---- dealing ----------------------------------------------------------
@@ -222,22 +245,29 @@ impl Desk {
     }
 
     /// Gives up everything in the backlog: those of which nothing is final are
-    /// returned, the others reported.
+    /// returned, the others reported. Where a report panics the former stay.
     pub(super) fn surrender(&mut self, handler: &mut (impl Handler + ?Sized)) -> Vec<Message> {
-        let mut returned = Vec::new();
+        let mut untouched = VecDeque::new();
         while let Some(mail) = self.retries.pop_front().or_else(|| self.fresh.pop_front()) {
             if mail.is_untouched() {
-                self.ledger.returned += 1;
-                self.count(mail.last_lane, &Outcome::Unsent, 1);
-                self.summary
-                    .recipients
-                    .count(&Outcome::Unsent, mail.message.envelope().recipients().len() as u64);
-                returned.push(mail.message);
+                untouched.push_back(mail);
             } else {
                 self.report_each(mail, handler);
             }
         }
-        returned
+        if self.panic.is_some() {
+            self.retries = untouched;
+            return Vec::new();
+        }
+        untouched.into_iter().map(|mail| self.give_back(mail)).collect()
+    }
+
+    fn give_back(&mut self, mail: Mail) -> Message {
+        self.ledger.returned += 1;
+        self.count(mail.last_lane, &Outcome::Unsent, 1);
+        let recipients = mail.message.envelope().recipients().len() as u64;
+        self.summary.recipients.count(&Outcome::Unsent, recipients);
+        mail.message
     }
 
     /// The same, but nothing is returned: all are reported.
@@ -307,7 +337,7 @@ impl Desk {
         }
         let report = Report { message, outcome, attempts, lane, endings };
         self.count_recipients(&report);
-        handler.report(report);
+        self.guard(|| handler.report(report));
         finished
     }
 

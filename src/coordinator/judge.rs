@@ -168,7 +168,6 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn judge_answer(&mut self) {
         let session = &self.lane.session;
         let (Some(answer), Some(mail)) = (session.answer(), self.lane.mails.front()) else {
-            // A report that panicked has taken the mail that was answered.
             return self.lane.session.answer_judged();
         };
         let blame = Blame::of(&answer, mail);
@@ -413,8 +412,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     /// Asks the handler; without `evidence` it is about the session's answer.
-    /// Where the handler panicked when it was asked last, this is the same
-    /// event: it is not asked again.
+    /// Where it panics, the default holds.
     fn consult(
         &mut self,
         kind: EventKind,
@@ -423,10 +421,6 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         evidence: Option<Evidence<'_>>,
         elapsed: Duration,
     ) -> Verdict {
-        if std::mem::replace(&mut self.lane.consulting, true) {
-            self.lane.consulting = false;
-            return Verdict::DEFAULT;
-        }
         let lane = &*self.lane;
         let answer = lane.session.answer().map(|answer| Evidence::Reply(answer.reply));
         let mail = lane.mails.front();
@@ -442,9 +436,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             attempt: mail.map_or(lane.setbacks, |mail| mail.attempts) + 1,
             elapsed,
         };
-        let verdict = consult(self.handler, &event);
-        self.lane.consulting = false;
-        verdict
+        let handler = &mut *self.handler;
+        self.desk.guard(|| consult(handler, &event)).unwrap_or_default()
     }
 }
 

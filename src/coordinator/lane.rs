@@ -75,8 +75,6 @@ pub struct Lane {
     pub(super) was_tried: bool,
     /// It is to be opened anew as soon as no content waits for its reply.
     pub(super) renew: bool,
-    /// A callback is being asked; still set afterwards, it has panicked.
-    pub(super) consulting: bool,
     dialled_at: Option<Instant>,
     connection: u64,
     /// Octets sent on connections that are closed.
@@ -101,7 +99,6 @@ impl Lane {
             has_been_open: false,
             was_tried: false,
             renew: false,
-            consulting: false,
             dialled_at: None,
             connection: 0,
             bytes: 0,
