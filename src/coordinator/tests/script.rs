@@ -1,0 +1,480 @@
+//! A coordinator driven by hand: scripted servers answer the sessions
+//! directly, time is virtual, and a handler notes all that it is told. No
+//! socket, no thread, no sleep. Also included by `tests/verdicts.rs`, so it
+//! names nothing that is not public.
+#![allow(dead_code, reason = "no test that includes it needs all of it")]
+
+use std::time::{Duration, Instant};
+
+use super::smtp_bulk::coordinator::{BatchSettings, Coordinator, Lane, Link, Progress, Standing};
+use super::smtp_bulk::host::{Backoff, Hello, HostSettings};
+use super::smtp_bulk::{
+    Envelope, Event, EventKind, Failure, Handler, IoFault, LaneId, Message, MessageId, Report, Step,
+    Timeouts, Verdict,
+};
+
+/// Rounds after which a script is taken for one that never ends.
+const MAX_ROUNDS: usize = 10_000;
+
+/// What a server does when it is asked something.
+pub enum Does {
+    Say(&'static str),
+    /// Says nothing, and is never heard again on this connection.
+    Hang,
+    Close,
+    /// The connection cannot be made. Only to "connect".
+    Refuse,
+    /// We ourselves lack the means to connect, and try again after this.
+    Postpone(Duration),
+}
+
+/// What a server is asked: "connect", "greeting", a command's verb,
+/// "mid-content" when half of the content has arrived, or "content".
+pub struct Asked<'a> {
+    pub lane: LaneId,
+    pub what: &'a str,
+    /// The command, or the whole content.
+    pub line: &'a str,
+}
+
+pub type Rule = dyn FnMut(&Asked<'_>) -> Option<Does>;
+
+/// An event as it was told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Seen {
+    pub kind: EventKind,
+    pub step: Step,
+    pub lane: LaneId,
+    pub id: Option<u64>,
+    pub attempt: u32,
+    pub code: Option<u16>,
+    pub failure: Option<Failure>,
+    pub elapsed: Duration,
+}
+
+/// A report as it was told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Told {
+    pub id: u64,
+    pub outcome: &'static str,
+    pub text: String,
+    pub attempts: u32,
+    pub lane: Option<LaneId>,
+    pub recipients: Vec<String>,
+}
+
+/// The handler: notes everything, and decides as it was told to.
+pub struct Notes {
+    pub seen: Vec<Seen>,
+    pub told: Vec<Told>,
+    pub decide: Box<dyn FnMut(&Event<'_>) -> Verdict>,
+    pub on_report: Box<dyn FnMut(&Report<'_>)>,
+}
+
+impl Notes {
+    fn note(&mut self, event: &Event<'_>) -> Verdict {
+        self.seen.push(Seen {
+            kind: event.kind,
+            step: event.step,
+            lane: event.lane,
+            id: event.message.map(number),
+            attempt: event.attempt,
+            code: event.reply().map(|reply| reply.code().as_u16()),
+            failure: event.failure().cloned(),
+            elapsed: event.elapsed,
+        });
+        (self.decide)(event)
+    }
+}
+
+impl Handler for Notes {
+    fn connect_pass(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::ConnectPass);
+        self.note(event)
+    }
+    fn connect_fail(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::ConnectFail);
+        self.note(event)
+    }
+    fn reconnect_pass(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::ReconnectPass);
+        self.note(event)
+    }
+    fn reconnect_fail(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::ReconnectFail);
+        self.note(event)
+    }
+    fn pass(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::Pass);
+        self.note(event)
+    }
+    fn fail(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::Fail);
+        self.note(event)
+    }
+    fn hang(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::Hang);
+        self.note(event)
+    }
+    fn report(&mut self, report: Report<'_>) {
+        self.told.push(Told {
+            id: number(&report.message),
+            outcome: report.outcome.name(),
+            text: report.outcome.to_string(),
+            attempts: report.attempts,
+            lane: report.lane,
+            recipients: report.recipients().map(|(to, outcome)| format!("{to} {}", outcome.name())).collect(),
+        });
+        (self.on_report)(&report);
+    }
+}
+
+/// What the server at the other end of a lane knows.
+#[derive(Default)]
+struct Server {
+    connection: u64,
+    heard: Vec<u8>,
+    content: Option<Vec<u8>>,
+    is_deaf: bool,
+}
+
+/// Coordinator, servers, handler and clock.
+pub struct Script {
+    pub now: Instant,
+    pub coordinator: Coordinator,
+    pub notes: Notes,
+    pub progress: Progress,
+    /// Lanes whose bytes are not moved for the time being.
+    pub stuck: Vec<LaneId>,
+    rule: Box<Rule>,
+    servers: Vec<Server>,
+    /// Everything that happened on the wires, in order: "host:thread what".
+    pub wire: Vec<String>,
+}
+
+pub fn lane(host: u32, thread: u32) -> LaneId {
+    LaneId { host, thread }
+}
+
+/// A mail with this id to one recipient.
+pub fn mail(id: u64) -> Message {
+    mail_to(id, &["ann@example.net"])
+}
+
+/// A mail with this id to these recipients.
+pub fn mail_to(id: u64, to: &[&str]) -> Message {
+    let envelope = Envelope::parse("news@example.org", to.iter().copied()).unwrap();
+    Message::new(envelope, format!("Subject: {id}\r\n\r\nNumber {id}.\r\n")).id(id)
+}
+
+pub fn number(message: &Message) -> u64 {
+    match message.message_id() {
+        MessageId::Number(number) => *number,
+        other => panic!("no number: {other}"),
+    }
+}
+
+impl Script {
+    /// One host for each number of threads, and default settings.
+    pub fn new(threads: &[u32]) -> Script {
+        Script::with(threads, BatchSettings::default(), |_| {})
+    }
+
+    pub fn with(threads: &[u32], settings: BatchSettings, change: impl Fn(&mut HostSettings)) -> Script {
+        let now = Instant::now();
+        let hosts = threads.iter().zip('a'..).map(|(threads, name)| {
+            let mut host = HostSettings {
+                name: format!("{name}.example"),
+                port: 25,
+                threads: *threads,
+                hello: Hello::Name("client.example".parse().unwrap()),
+                timeouts: Timeouts::default(),
+                local_addresses: Vec::new(),
+                max_connect_failures: 5,
+                backoff: Backoff::default(),
+            };
+            change(&mut host);
+            host
+        });
+        let coordinator = Coordinator::new(hosts.collect(), settings, now);
+        let servers = coordinator.lanes().iter().map(|_| Server::default()).collect();
+        let progress =
+            Progress { batch_running: false, active: 0, opening: 0, untried: usize::MAX, wake_at: None };
+        let notes = Notes {
+            seen: Vec::new(),
+            told: Vec::new(),
+            decide: Box::new(|_| Verdict::DEFAULT),
+            on_report: Box::new(|_| {}),
+        };
+        let rule: Box<Rule> = Box::new(|_| None);
+        Script { now, coordinator, notes, progress, stuck: Vec::new(), rule, servers, wire: Vec::new() }
+    }
+
+    /// What the servers do from now on; where it says `None`, what a friendly
+    /// server does.
+    pub fn serve(&mut self, rule: impl FnMut(&Asked<'_>) -> Option<Does> + 'static) {
+        self.rule = Box::new(rule);
+    }
+
+    /// What the callbacks say from now on.
+    pub fn decide(&mut self, decide: impl FnMut(&Event<'_>) -> Verdict + 'static) {
+        self.notes.decide = Box::new(decide);
+    }
+
+    /// Hands over a mail that there must be room for.
+    pub fn take(&mut self, message: Message) {
+        assert!(self.coordinator.take(message, self.now).is_ok(), "no room");
+    }
+
+    /// Moves all bytes that can be moved.
+    pub fn sweep(&mut self) {
+        let Script { now, coordinator, stuck, rule, servers, wire, .. } = self;
+        for (lane, server) in coordinator.lanes_mut().iter_mut().zip(servers) {
+            if stuck.contains(&lane.id()) {
+                continue;
+            }
+            let mut end = Line { lane, server, rule, wire, now: *now };
+            let mut rounds = 0;
+            while end.moved() {
+                rounds += 1;
+                assert!(rounds < MAX_ROUNDS, "a session without end");
+            }
+        }
+    }
+
+    pub fn settle(&mut self) {
+        self.progress = self.coordinator.settle(self.now, &mut self.notes);
+    }
+
+    /// One step of the lockstep.
+    pub fn step(&mut self) {
+        self.sweep();
+        self.settle();
+    }
+
+    /// Steps until nothing happens any more without time passing.
+    pub fn run(&mut self) {
+        self.settle();
+        for _ in 0..MAX_ROUNDS {
+            self.sweep();
+            let over = self.coordinator.is_step_over();
+            self.settle();
+            let due = self.progress.wake_at.is_some_and(|at| at <= self.now);
+            let wanted = |lane: &Lane| lane.link() == Link::Wanted && !self.stuck.contains(&lane.id());
+            if !over && !due && !self.lanes().any(wanted) {
+                return;
+            }
+        }
+        panic!("a batch without end");
+    }
+
+    /// Runs the short batch too, and lets time pass, until nothing is left to
+    /// be waited for.
+    pub fn finish(&mut self) {
+        self.coordinator.set_flushing(true);
+        for _ in 0..MAX_ROUNDS {
+            self.run();
+            if self.coordinator.open_mails() == 0 || !self.wait() {
+                return;
+            }
+        }
+        panic!("mails without end");
+    }
+
+    /// Lets time pass until nothing is waited for, mails or not.
+    pub fn exhaust(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            self.run();
+            if !self.wait() {
+                return;
+            }
+        }
+        panic!("a wait without end");
+    }
+
+    /// Lets time pass up to what comes next; `false` when nothing does.
+    pub fn wait(&mut self) -> bool {
+        let lanes = self.coordinator.lanes().iter();
+        let next = lanes.filter_map(|lane| lane.session().deadline()).chain(self.progress.wake_at).min();
+        let Some(next) = next else { return false };
+        self.now = self.now.max(next);
+        for lane in self.coordinator.lanes_mut() {
+            lane.session_mut().check_deadline(self.now);
+        }
+        self.settle();
+        true
+    }
+
+    /// All lanes are open and rest.
+    pub fn open(&mut self) {
+        self.run();
+        assert!(self.lanes().all(|lane| lane.standing() == Standing::Active), "{:?}", self.wire);
+        self.notes.seen.clear();
+        self.wire.clear();
+    }
+
+    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.coordinator.lanes().iter()
+    }
+
+    pub fn lane(&self, id: LaneId) -> &Lane {
+        self.lanes().find(|lane| lane.id() == id).expect("no such lane")
+    }
+
+    pub fn lane_mut(&mut self, id: LaneId) -> &mut Lane {
+        self.coordinator.lanes_mut().iter_mut().find(|lane| lane.id() == id).expect("no such lane")
+    }
+
+    pub fn standing(&self, id: LaneId) -> Standing {
+        self.lane(id).standing()
+    }
+
+    /// The reports: id, outcome and attempts.
+    pub fn outcomes(&self) -> Vec<(u64, &'static str, u32)> {
+        let mut all: Vec<_> =
+            self.notes.told.iter().map(|told| (told.id, told.outcome, told.attempts)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Events without those of openings: kind, step, and the reply's code or 0.
+    pub fn mail_events(&self) -> Vec<(EventKind, Step, u16)> {
+        let openings = [
+            EventKind::ConnectPass,
+            EventKind::ConnectFail,
+            EventKind::ReconnectPass,
+            EventKind::ReconnectFail,
+        ];
+        let seen = self.notes.seen.iter().filter(|seen| !openings.contains(&seen.kind));
+        seen.map(|seen| (seen.kind, seen.step, seen.code.unwrap_or(0))).collect()
+    }
+
+    /// What was said on one lane, verbs only.
+    pub fn said(&self, id: LaneId) -> Vec<&str> {
+        let prefix = format!("{}:{} ", id.host, id.thread);
+        let lines = self.wire.iter().filter_map(|line| line.strip_prefix(prefix.as_str()));
+        lines.map(|line| line.split_once(' ').map_or(line, |(verb, _)| verb)).collect()
+    }
+}
+
+/// One lane, its server, and what is between them.
+struct Line<'a> {
+    lane: &'a mut Lane,
+    server: &'a mut Server,
+    rule: &'a mut Box<Rule>,
+    wire: &'a mut Vec<String>,
+    now: Instant,
+}
+
+impl Line<'_> {
+    /// Moves some bytes, if there are any.
+    fn moved(&mut self) -> bool {
+        if self.server.connection != self.lane.connection() {
+            *self.server = Server { connection: self.lane.connection(), ..Server::default() };
+        }
+        match self.lane.link() {
+            Link::Wanted => self.connect(),
+            Link::Up => self.talk(),
+            _ => false,
+        }
+    }
+
+    fn connect(&mut self) -> bool {
+        self.lane.dialling(self.now);
+        match self.ask("connect", "") {
+            Some(Does::Refuse) => {
+                let kind = std::io::ErrorKind::ConnectionRefused;
+                let fault = IoFault { kind, text: "connection refused".into() };
+                self.lane.not_connected(Failure::Connect(fault));
+            }
+            Some(Does::Postpone(wait)) => self.lane.postponed(self.now + wait),
+            Some(Does::Hang) => {}
+            _ => {
+                self.lane.connected(None, self.now);
+                self.answer("greeting", "", "220 mx.example\r\n");
+            }
+        }
+        true
+    }
+
+    fn talk(&mut self) -> bool {
+        if self.server.is_deaf {
+            return false;
+        }
+        let mut out = Vec::new();
+        let session = self.lane.session_mut();
+        session.fill(&mut out);
+        if out.is_empty() {
+            let Some(job) = session.take_read_job() else { return false };
+            session.return_read_job(job.run());
+            return true;
+        }
+        let begins_content = self.server.content.as_ref().is_some_and(Vec::is_empty);
+        let half = if begins_content { out.len() / 2 } else { 0 };
+        session.wrote(half, self.now);
+        if begins_content {
+            self.answer("mid-content", "", "");
+            let session = self.lane.session();
+            if self.server.is_deaf || session.failure().is_some() || session.is_over() {
+                return true;
+            }
+        }
+        self.lane.session_mut().wrote(out.len() - half, self.now);
+        self.server.heard.extend_from_slice(&out);
+        self.hear();
+        true
+    }
+
+    fn hear(&mut self) {
+        while !self.server.is_deaf {
+            if let Some(content) = &mut self.server.content {
+                content.append(&mut self.server.heard);
+                if !content.ends_with(b"\r\n.\r\n") {
+                    return;
+                }
+                let content = self.server.content.take().unwrap_or_default();
+                self.answer("content", &String::from_utf8_lossy(&content), "250 2.0.0 queued\r\n");
+            }
+            let Some(end) = self.server.heard.windows(2).position(|pair| pair == b"\r\n") else { return };
+            let line: Vec<u8> = self.server.heard.drain(..end + 2).collect();
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let verb = line.split(' ').next().unwrap_or_default().to_owned();
+            let friendly = match verb.as_str() {
+                "DATA" => "354 go on\r\n",
+                "QUIT" => "221 bye\r\n",
+                "EHLO" | "HELO" | "MAIL" | "RCPT" | "RSET" => "250 ok\r\n",
+                other => panic!("{other:?} is no command"),
+            };
+            self.answer(&verb, &line, friendly);
+        }
+    }
+
+    fn answer(&mut self, what: &str, line: &str, friendly: &'static str) {
+        let text = match self.ask(what, line) {
+            None => friendly,
+            Some(Does::Say(text)) => text,
+            Some(Does::Hang) => {
+                self.server.is_deaf = true;
+                return;
+            }
+            Some(_) => {
+                self.server.is_deaf = true;
+                return self.lane.session_mut().lost(Failure::Closed);
+            }
+        };
+        if what == "DATA" && text.starts_with("354") {
+            self.server.content = Some(Vec::new());
+        }
+        self.lane.session_mut().receive(text.as_bytes(), self.now);
+    }
+
+    fn ask(&mut self, what: &str, line: &str) -> Option<Does> {
+        let id = self.lane.id();
+        if what != "mid-content" {
+            let line = if line.is_empty() { what } else { line };
+            let line = if what == "content" { "content" } else { line };
+            self.wire.push(format!("{}:{} {line}", id.host, id.thread));
+        }
+        (self.rule)(&Asked { lane: id, what, line })
+    }
+}
