@@ -196,10 +196,9 @@ impl Script {
             change(&mut host);
             host
         });
-        let coordinator = Coordinator::new(hosts.collect(), settings, now);
+        let mut coordinator = Coordinator::new(hosts.collect(), settings, now);
         let servers = coordinator.lanes().iter().map(|_| Server::default()).collect();
-        let progress =
-            Progress { batch_running: false, active: 0, opening: 0, untried: usize::MAX, wake_at: None };
+        let progress = coordinator.settle(now, &mut ());
         let notes = Notes {
             seen: Vec::new(),
             told: Vec::new(),
