@@ -417,8 +417,11 @@ impl Coordinator {
         self.closing = true;
         for lane in &mut self.lanes {
             Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.cut_off();
+            lane.renew = false;
         }
         self.desk.batch_running = false;
+        self.desk.restart_now = false;
+        self.desk.restart_at_batch_end = false;
     }
 }
 
