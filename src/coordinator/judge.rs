@@ -188,7 +188,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         } else {
             self.conclude(Plan::GivenUp(verdict), verdict);
         }
-        self.act(verdict.session, false);
+        self.act_on_answer(verdict.session);
     }
 
     fn refused(&mut self, step: Step, recipient: u32, blame: Blame) {
@@ -211,7 +211,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             }
         };
         self.conclude(plan, verdict);
-        self.act(or_default(verdict.session, session_default), false);
+        self.act_on_answer(or_default(verdict.session, session_default));
     }
 
     /// Notes a refused recipient; `None` when the transaction goes on.
@@ -342,6 +342,14 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     // ---- what becomes of the session --------------------------------------
+
+    /// Carries out what was decided on an answer. Where nothing was, and the
+    /// connection has failed behind the answer, that failure is judged next.
+    fn act_on_answer(&mut self, verdict: SessionVerdict) {
+        if verdict != SessionVerdict::Default || self.lane.session.failure().is_none() {
+            self.act(verdict, false);
+        }
+    }
 
     /// Carries out a session verdict; no mail is in hand.
     fn act(&mut self, verdict: SessionVerdict, connect_failed: bool) {
