@@ -153,8 +153,8 @@ fn same_file(one: &Path, other: &Path) -> bool {
 }
 
 fn cut(reason: &str) -> &str {
-    let end = reason.floor_char_boundary(MAX_REASON.min(reason.len()));
-    reason.get(..end).unwrap_or_default()
+    let ends = (0..=MAX_REASON.min(reason.len())).rev();
+    ends.filter_map(|end| reason.get(..end)).next().unwrap_or_default()
 }
 
 #[cfg(test)]
