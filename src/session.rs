@@ -16,6 +16,8 @@
 //! owes for it. The flight is over when all are answered, or at a [`Failure`],
 //! after which the connection can only be closed.
 
+mod flight;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -28,58 +30,14 @@ use crate::extensions::Extensions;
 use crate::failure::Failure;
 use crate::reply::{self, Found, Reply, ReplyCode, ReplyReader};
 use crate::timeouts::Timeouts;
+pub use flight::{Answer, Step};
+use flight::{Answered, Owed, is_pass};
 
 /// Octets that `Session::fill` puts together for one write.
 pub const FLIGHT_BUFFER: usize = 64 * 1024;
 
 /// Room for commands and replies that a resting session keeps.
 const KEPT: usize = 512;
-
-/// What is being done, and so what a reply, a failure or a timeout is about.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Step {
-    /// Resolving the name and connecting.
-    Connect,
-    /// Waiting for the server's 220.
-    Greeting,
-    /// EHLO.
-    Ehlo,
-    /// HELO, after EHLO was refused.
-    Helo,
-    /// MAIL.
-    Mail,
-    /// RCPT.
-    Rcpt,
-    /// DATA.
-    Data,
-    /// The content and its final reply.
-    Content,
-    /// RSET.
-    Rset,
-    /// QUIT.
-    Quit,
-    /// Nothing: the session rests.
-    Idle,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Step::Connect => "connect",
-            Step::Greeting => "greeting",
-            Step::Ehlo => "EHLO",
-            Step::Helo => "HELO",
-            Step::Mail => "MAIL",
-            Step::Rcpt => "RCPT",
-            Step::Data => "DATA",
-            Step::Content => "content",
-            Step::Rset => "RSET",
-            Step::Quit => "QUIT",
-            Step::Idle => "idle",
-        })
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -99,43 +57,6 @@ enum Transaction {
     Begun,
     /// 354 was read: only closing gives it up until the content is answered.
     Content,
-}
-
-/// A reply that the server owes.
-#[derive(Clone, Copy, Debug)]
-struct Owed {
-    step: Step,
-    /// Which recipient of the mail it is about; 0 where it is about none.
-    recipient: u32,
-    /// Where in the stream of sent octets the thing asked ends; `None` while
-    /// that is not known.
-    ends_at: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Answered {
-    owed: Owed,
-    code: ReplyCode,
-    text_end: usize,
-}
-
-/// A reply and what it answers.
-#[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
-    /// What was asked.
-    pub step: Step,
-    /// The position of the recipient that a reply to RCPT is about.
-    pub recipient: u32,
-    /// What the server said.
-    pub reply: Reply<'a>,
-}
-
-impl Answer<'_> {
-    /// Whether it is the reply that the step hopes for: 354 for DATA, any 2yz
-    /// for all else.
-    pub fn is_pass(&self) -> bool {
-        is_pass(self.step, self.reply.code())
-    }
 }
 
 /// The protocol state of one connection.
@@ -612,13 +533,6 @@ impl Session {
     fn refused_opening(&mut self, step: Step) {
         let reply = Reply::parse(&self.text).map(|reply| reply.to_owned());
         self.fail_at(step, reply.map_or(Failure::Garbage, Failure::Refused));
-    }
-}
-
-fn is_pass(step: Step, code: ReplyCode) -> bool {
-    match step {
-        Step::Data => code.as_u16() == 354,
-        _ => code.is_completion(),
     }
 }
 
