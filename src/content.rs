@@ -191,7 +191,7 @@ pub enum ContentError {
 impl From<io::Error> for ContentError {
     fn from(error: io::Error) -> ContentError {
         let text = error.to_string().into();
-        if crate::failure::is_shortage(&error) {
+        if crate::fault::is_shortage(&error) {
             ContentError::Shortage(text)
         } else {
             ContentError::Io { kind: error.kind(), text }

@@ -28,8 +28,8 @@ use judge::Judge;
 use lane::Bench;
 pub use lane::{Lane, Link, Standing};
 
-use crate::event::{Handler, LaneId};
-use crate::host::HostSettings;
+use crate::event::Handler;
+use crate::host::{HostSettings, LaneId};
 use crate::message::Message;
 use crate::summary::Summary;
 

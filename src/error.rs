@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::event::LaneId;
+use crate::host::LaneId;
 use crate::journal::JournalError;
 use crate::message::Message;
 

@@ -6,20 +6,11 @@ use std::time::Duration;
 
 use crate::envelope::ForwardPath;
 use crate::failure::Failure;
+use crate::host::LaneId;
 use crate::message::Message;
 use crate::outcome::{ClientReason, Report};
 use crate::reply::Reply;
 use crate::session::Step;
-
-/// A slot for one connection: the position of its host in the order in which
-/// hosts were given, and the number of the thread within it, both from 0.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LaneId {
-    /// The host's position.
-    pub host: u32,
-    /// The thread within the host.
-    pub thread: u32,
-}
 
 /// Which callback an event belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -10,6 +10,16 @@ use crate::timeouts::Timeouts;
 /// Most threads that one host may have.
 pub const MAX_THREADS: u32 = 100_000;
 
+/// A slot for one connection: the position of its host in the order in which
+/// hosts were given, and the number of the thread within it, both from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LaneId {
+    /// The host's position.
+    pub host: u32,
+    /// The thread within the host.
+    pub thread: u32,
+}
+
 /// The name that a session says in EHLO (RFC 5321 §4.1.1.1).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]

@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod extensions;
 mod failure;
+mod fault;
 pub mod host;
 pub mod journal;
 mod mailer;
@@ -30,12 +31,11 @@ pub use content::{Content, ContentError};
 pub use coordinator::Standing;
 pub use envelope::{Domain, Envelope, ForwardPath, ReversePath};
 pub use error::{Error, Full};
-pub use event::{
-    Event, EventKind, Evidence, Handler, LaneId, MessageVerdict, SessionVerdict, UnknownCode, Verdict,
-};
+pub use event::{Event, EventKind, Evidence, Handler, MessageVerdict, SessionVerdict, UnknownCode, Verdict};
 pub use extensions::{Extension, Extensions};
-pub use failure::{Failure, IoFault};
-pub use host::{Backoff, Hello, Host};
+pub use failure::Failure;
+pub use fault::IoFault;
+pub use host::{Backoff, Hello, Host, LaneId};
 pub use mailer::{Mailer, MailerBuilder};
 pub use message::{Message, MessageId};
 pub use net_smtp::NetSmtp;

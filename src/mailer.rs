@@ -17,10 +17,10 @@ pub use builder::MailerBuilder;
 use crate::callbacks::Callbacks;
 use crate::coordinator::{Coordinator, Progress, Standing};
 use crate::error::{Error, Full};
-use crate::event::{Event, Handler, LaneId, Verdict};
+use crate::event::{Event, Handler, Verdict};
+use crate::host::LaneId;
 use crate::journal::{Journal, Level};
 use crate::message::{Message, MessageId};
-use crate::net_smtp::NetSmtp;
 use crate::outcome::{Outcome, Report};
 use crate::summary::Summary;
 use crate::sweep::Sweep;
@@ -246,11 +246,6 @@ impl Mailer {
     /// Every lane and where it stands.
     pub fn lanes(&self) -> impl Iterator<Item = (LaneId, Standing)> {
         self.coordinator.lanes().iter().map(|lane| (lane.id(), lane.standing()))
-    }
-
-    /// The calls of Net::SMTP, for those who come from there.
-    pub fn net_smtp(&mut self) -> NetSmtp<'_> {
-        NetSmtp::new(self)
     }
 
     pub(crate) fn name_quit(&mut self, id: MessageId) {

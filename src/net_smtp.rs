@@ -49,11 +49,14 @@ pub struct NetSmtp<'a> {
     draft: Draft,
 }
 
-impl<'a> NetSmtp<'a> {
-    pub(crate) fn new(mailer: &'a mut Mailer) -> NetSmtp<'a> {
-        NetSmtp { mailer, draft: Draft::Empty }
+impl Mailer {
+    /// The calls of Net::SMTP, for those who come from there.
+    pub fn net_smtp(&mut self) -> NetSmtp<'_> {
+        NetSmtp { mailer: self, draft: Draft::Empty }
     }
+}
 
+impl NetSmtp<'_> {
     /// Begins a message; `""` or `"<>"` is the null reverse-path.
     ///
     /// # Errors

@@ -5,9 +5,9 @@ use std::fmt;
 
 use crate::content::ContentError;
 use crate::envelope::{Envelope, ForwardPath};
-use crate::event::LaneId;
 use crate::extensions::Extension;
 use crate::failure::Failure;
+use crate::host::LaneId;
 use crate::message::Message;
 use crate::reply::{Reply, ReplyBuf};
 

@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 
 use crate::coordinator::{Coordinator, Lane, Link};
-use crate::failure::{Failure, IoFault};
+use crate::failure::Failure;
+use crate::fault::IoFault;
 use crate::host::HostSettings;
 use crate::journal::Journal;
 use crate::transport::{Connector, DialError, Target, dial_tcp};

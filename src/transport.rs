@@ -13,8 +13,8 @@ use async_io::Async;
 use futures_lite::{AsyncRead, AsyncWrite};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::event::LaneId;
 use crate::host::Host;
+use crate::host::LaneId;
 
 /// A stream that a connector of the user's makes.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -146,11 +146,7 @@ pub(crate) enum DialError {
 
 impl From<io::Error> for DialError {
     fn from(error: io::Error) -> DialError {
-        if crate::failure::is_shortage(&error) {
-            DialError::Shortage(error)
-        } else {
-            DialError::Failed(error)
-        }
+        if crate::fault::is_shortage(&error) { DialError::Shortage(error) } else { DialError::Failed(error) }
     }
 }
 

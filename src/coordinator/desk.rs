@@ -8,8 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use super::mail::{Mail, Scope};
-use crate::event::{Handler, LaneId};
+use crate::event::Handler;
 use crate::failure::Failure;
+use crate::host::LaneId;
 use crate::message::Message;
 use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
 use crate::summary::{HostSummary, Summary};

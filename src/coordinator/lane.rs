@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::mail::Mail;
-use crate::event::LaneId;
 use crate::failure::Failure;
 use crate::host::HostSettings;
+use crate::host::LaneId;
 use crate::session::Session;
 
 /// Where a lane stands, as its user sees it.

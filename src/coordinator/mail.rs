@@ -1,7 +1,7 @@
 //! A message that has been taken, and how far it came with each recipient.
 
-use crate::event::LaneId;
 use crate::failure::Failure;
+use crate::host::LaneId;
 use crate::message::Message;
 use crate::outcome::{Cause, Ending};
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::extensions::Extension;
-use crate::failure::IoFault;
+use crate::fault::IoFault;
 use std::io::{self, Read};
 
 /// A session, what it said, and a clock that stands still until it is moved.

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::failure::IoFault;
+use crate::fault::IoFault;
 
 /// How long known addresses are kept although all have failed.
 const KEPT: Duration = Duration::from_secs(30);

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use crate::content::ReadJob;
 use crate::coordinator::Lane;
-use crate::failure::{Failure, IoFault};
+use crate::failure::Failure;
+use crate::fault::IoFault;
 use crate::journal::{Direction, Journal, Level};
 use crate::session::FLIGHT_BUFFER;
 use crate::transport::{Dialling, Transport};
