@@ -149,6 +149,7 @@ impl Coordinator {
     /// there is no such lane.
     pub fn reconnect(&mut self, id: LaneId) -> bool {
         let lane = self.lanes.iter_mut().find(|lane| lane.id == id);
+        self.closing &= lane.is_none();
         lane.map(|lane| lane.renew = true).is_some()
     }
 
@@ -394,7 +395,7 @@ impl Coordinator {
     }
 
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
-        let mut wake_at = survey.reopen_at;
+        let mut wake_at = survey.reopen_at.filter(|_| !self.closing);
         if !self.desk.batch_running && self.desk.backlog() > 0 && survey.free > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
         }

@@ -264,7 +264,7 @@ impl Mailer {
             return Ok(());
         }
         self.coordinator.set_flushing(false);
-        self.drive(|coordinator, _| coordinator.has_room()).await
+        self.drive(|coordinator, progress| coordinator.has_room() && !progress.is_retired()).await
     }
 
     async fn run_due(&mut self) -> Result<(), Error> {
