@@ -98,14 +98,15 @@ pub struct Event<'a> {
     pub step: Step,
     /// The message that the lane holds, if any.
     pub message: Option<&'a Message>,
-    /// The recipient that it is about, at RCPT.
+    /// The recipient that a reply to RCPT is about.
     pub recipient: Option<&'a ForwardPath>,
     /// The reply or the failure.
     pub evidence: Evidence<'a>,
     /// The number of this attempt, from 1: of the message when there is one,
     /// else of opening the lane without a finished mail in between.
     pub attempt: u32,
-    /// Time since the step began.
+    /// Time since the step began. In lockstep that is the time that the whole
+    /// step took, since replies are judged when the slowest lane has its own.
     pub elapsed: Duration,
 }
 
@@ -276,6 +277,30 @@ impl fmt::Display for UnknownCode {
 impl std::error::Error for UnknownCode {}
 
 /// Decides on all events. Every method has the default verdict as default.
+///
+/// ```
+/// use smtp_bulk::{Event, Handler, Mailer, Report, Verdict};
+///
+/// #[derive(Default)]
+/// struct Counting {
+///     refusals: u64,
+/// }
+///
+/// impl Handler for Counting {
+///     fn fail(&mut self, event: &Event<'_>) -> Verdict {
+///         self.refusals += 1;
+///         let code = event.reply().map(|reply| reply.code().as_u16());
+///         if code == Some(554) { Verdict::DEFAULT.drop_message() } else { Verdict::DEFAULT }
+///     }
+///
+///     fn report(&mut self, report: Report<'_>) {
+///         println!("{}: {}; {} refusals", report.message.message_id(), report.outcome, self.refusals);
+///     }
+/// }
+///
+/// let builder = Mailer::builder().handler(Counting::default());
+/// # let _ = builder;
+/// ```
 ///
 /// Methods run between two steps of the lockstep, so a slow one holds up every
 /// session. One that panics loses no mail: the event counts as answered with

@@ -1,4 +1,61 @@
-//! Bulk SMTP client.
+//! Sends many mails over many SMTP sessions in lockstep: every session gets one
+//! mail, and all of them go through MAIL, RCPT, DATA and content side by side.
+//!
+//! Begin with [`Mailer::builder`]. A [`Message`] is an [`Envelope`] and a
+//! [`Content`]; each one ends in exactly one [`Report`] with its [`Outcome`], or
+//! is given back by an [`Error`]. Callbacks are asked about each [`Event`] and
+//! answer with a [`Verdict`].
+//!
+//! ```
+//! # #[cfg(feature = "sink")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use smtp_bulk::{Envelope, Host, Mailer, Message};
+//!
+//! let sink = smtp_bulk::sink::Sink::start()?;
+//! smol::block_on(async {
+//!     let host = Host::new(sink.address().to_string()).threads(2).hello("client.example");
+//!     let mut mailer = Mailer::builder().host(host).connect().await?;
+//!     for name in ["ann", "bob", "cid"] {
+//!         let envelope = Envelope::parse("news@example.org", [format!("{name}@example.net")])?;
+//!         mailer.send(Message::new(envelope, "Subject: hello\r\n\r\nHello.\r\n").id(name)).await?;
+//!     }
+//!     assert_eq!(mailer.quit().await?.mails.delivered, 3);
+//!     Ok(())
+//! })
+//! # }
+//! # #[cfg(not(feature = "sink"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Layers
+//!
+//! The crate is a stack of layers. Each may use those before it and none
+//! behind it, and only the last one waits, reads a clock or touches a socket.
+//!
+//! **Wire.** Plain values that are checked when they are built and cannot fail
+//! afterwards: the addresses of [`envelope`], the [`reply`] and the reader that
+//! finds it in a stream of octets, the [`command`] and the one encoder that
+//! writes it, the [`Extensions`] of a server, and the [`content`], whose dots
+//! are stuffed and line ends mended while it is copied out.
+//!
+//! **Protocol.** A [`session`] is one connection's side of SMTP without any
+//! input or output: octets come in, octets go out, time is an argument. It
+//! knows what may be said next and which replies are owed, and treats whatever
+//! nobody asked for as a [`Failure`].
+//!
+//! **Batch.** The [`coordinator`] drives all sessions, still without input or
+//! output. It deals one message to each lane, judges the replies, asks the
+//! [`Handler`], and decides what becomes of messages and connections. A
+//! [`host`] is the settings for some of its lanes.
+//!
+//! **Io.** The [`Mailer`] alternates two calls: one moves octets until there is
+//! something to decide and decides nothing, the other decides everything and
+//! waits for nothing. The [`journal`] writes the debug output, [`NetSmtp`] has
+//! the calls of Net::SMTP, and `sink` is a server to test against.
+//!
+//! # Feature
+//!
+//! `sink`, on by default: the embedded server.
 #![forbid(unsafe_code)]
 
 mod callbacks;
@@ -45,3 +102,12 @@ pub use session::Step;
 pub use summary::{HostSummary, Summary, Tally};
 pub use timeouts::Timeouts;
 pub use transport::{Route, Target};
+
+/// The code in README and guide is compiled and run with the tests.
+#[cfg(all(doctest, feature = "sink"))]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/GUIDE.md")]
+    struct Guide;
+}

@@ -35,6 +35,17 @@ const SWEEPS_PER_TURN: u32 = 32;
 /// a call is dropped, progress stops, deadlines run on, and the next call goes
 /// on from there. Any executor will do.
 ///
+/// ```no_run
+/// use smtp_bulk::{Error, Host, Mailer, Message, Summary};
+///
+/// async fn send(mails: Vec<Message>) -> Result<Summary, Error> {
+///     let host = Host::new("mx.example.org").threads(50).hello("client.example");
+///     let mut mailer = Mailer::builder().host(host).connect().await?;
+///     mailer.send_all(mails).await?;
+///     mailer.quit().await
+/// }
+/// ```
+///
 /// A mailer that is dropped while it holds mail closes its connections and
 /// reports every message (unsent, or in doubt); while unwinding from a panic
 /// it only logs how many there were.

@@ -189,6 +189,19 @@ pub(crate) enum Endings<'a> {
 
 /// A message's final outcome; it gives the message back.
 ///
+/// ```
+/// use smtp_bulk::{Mailer, Outcome};
+///
+/// let builder = Mailer::builder().on_report(|report| {
+///     if let Outcome::Partial = report.outcome {
+///         for (recipient, outcome) in report.recipients() {
+///             println!("{}: {recipient} {outcome}", report.message.message_id());
+///         }
+///     }
+/// });
+/// # let _ = builder;
+/// ```
+///
 /// The reply texts are borrowed: copy what has to outlive the callback.
 #[derive(Debug)]
 #[non_exhaustive]
