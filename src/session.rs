@@ -244,7 +244,8 @@ impl Session {
     pub fn wrote(&mut self, count: usize, now: Instant) {
         self.written += count as u64;
         assert!(self.written <= self.produced, "more was written than produced");
-        if self.failure.is_none() && self.owed.front().is_some_and(|owed| owed.step == Step::Content) {
+        let at_content = self.owed.front().is_some_and(|owed| owed.step == Step::Content);
+        if count > 0 && at_content && self.failure.is_none() {
             let timeout =
                 if self.is_all_written() { self.timeouts.final_reply } else { self.timeouts.content };
             self.deadline = Some(now + timeout);
