@@ -743,6 +743,19 @@ fn every_octet_of_content_that_leaves_extends_the_deadline() {
 }
 
 #[test]
+fn a_write_that_takes_nothing_extends_no_deadline() {
+    let mut talk = Talk::before_content("hello\r\n");
+    talk.session.content(talk.now);
+    let all = talk.filled();
+    talk.session.wrote(all.len() - 1, talk.now);
+    talk.later(6 * SECOND);
+    talk.session.wrote(0, talk.now);
+    assert_eq!(talk.deadline_in(), SECOND);
+    talk.later(SECOND);
+    talk.failed(&Failure::TimedOut { after: 7 * SECOND }, Step::Content);
+}
+
+#[test]
 fn half_a_reply_extends_no_deadline() {
     let mut talk = Talk::behind_content();
     talk.later(7 * SECOND);
