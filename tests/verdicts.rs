@@ -168,6 +168,7 @@ const CONFUSED: &[Peer] = &[
 const TOO_MANY: &[Peer] =
     &[Peer::Say("452 enough\r\n"), Peer::Say("552 x\r\n"), Peer::Say("550 5.5.3 x\r\n")];
 const GONE: &[Peer] = &[Peer::Close, Peer::Silence, Peer::Say("huh\r\n"), Peer::Say("399 x\r\n")];
+const SURPLUS: &[Peer] = &[Peer::Say("250 queued\r\n421 closing\r\n"), Peer::Say("250 queued\r\n2")];
 const CUT: &[Peer] = &[Peer::Close, Peer::Say("huh\r\n"), Peer::Say("250 early\r\n")];
 
 const SESSION_BLAME: &str = "500 502 503 530 538";
@@ -228,6 +229,7 @@ const ROWS: &[Row] = &[
     row(K::Hang, Step::Data, "", Scene::Mail).when("DATA", GONE, Link::Unfit),
     row(K::Hang, Step::Content, "last octet not sent", Scene::Mail).when("mid-content", CUT, Link::Unfit),
     row(K::Hang, Step::Content, "last octet sent", Scene::Mail).when("content", GONE, Link::Unfit),
+    row(K::Hang, Step::Content, "behind its reply", Scene::Mail).when("content", SURPLUS, Link::Unfit),
     row(K::Hang, Step::Rset, "", Scene::Behind).when("RSET", GONE, Link::Unfit),
     row(K::Hang, Step::Idle, "", Scene::Resting).leaves(Link::Unfit),
 ];
