@@ -2,7 +2,7 @@
 //!
 //! It goes to the `log` crate or to files. It must never stop or slow the mail by an error: once
 //! built, whatever fails inside is counted and said once. It must never let what a server sends
-//! look like a line of its own, and never sees a secret: callers hand over its length alone.
+//! look like a line of its own.
 
 use std::fmt;
 use std::io;
@@ -21,14 +21,6 @@ use pattern::Pattern;
 use text::{Octets, Text, wire_lines};
 
 /// How much is written to the [`Journal`], from 0 to 10; a level contains all lower ones.
-///
-/// ```
-/// use smtp_bulk::journal::Level;
-///
-/// assert_eq!(Level::new(8), Some(Level::PASSES));
-/// assert_eq!(Level::new(11), None);
-/// assert!(Level::WIRE > Level::SUMMARY);
-/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(u8);
 
@@ -48,12 +40,6 @@ impl Level {
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
         if number <= Self::WIRE.0 { Some(Self(number)) } else { None }
-    }
-
-    /// The number, 0 to 10.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        self.0
     }
 }
 
@@ -87,15 +73,6 @@ impl Direction {
 /// has its own clock). Control characters are escaped, so one event is one line. Written to files,
 /// each line is one write that blocks the caller until the system has taken it: on a disk that
 /// stalls, the mail stalls.
-///
-/// ```
-/// use smtp_bulk::journal::{Direction, Journal, Level};
-///
-/// let journal = Journal::to_log(Level::TROUBLE);
-/// journal.trouble("mx.example", 0, format_args!("no reply within {} s", 300));
-/// journal.wire("mx.example", 0, Direction::Sent, b"QUIT\r\n"); // above the level: not written
-/// assert!(!journal.wants(Level::WIRE));
-/// ```
 #[derive(Debug)]
 pub struct Journal {
     level: Level,
@@ -168,6 +145,7 @@ impl Journal {
 
     /// How many lines could not be written to files so far.
     #[must_use]
+    #[cfg(test)]
     pub fn lost_lines(&self) -> u64 {
         match &self.place {
             Place::Log => 0,
@@ -205,21 +183,13 @@ impl Journal {
     /// A line ends at its CRLF, which is not shown; a bare LF is shown as `\n`. What is behind the
     /// last line end is a line of its own, so hand over whole lines where there are any. Octets
     /// that are no printable UTF-8 are escaped; of a longer line the first 1,000 octets are shown
-    /// and the others counted. Hand secrets to [`wire_secret`](Self::wire_secret) instead.
+    /// and the others counted.
     pub fn wire(&self, host: &str, thread: usize, direction: Direction, bytes: &[u8]) {
         if self.wants(Level::WIRE) {
             let (owner, sign) = (Owner::Lane(host, thread), direction.sign());
             for line in wire_lines(bytes) {
                 self.put(Kind::Wire, owner, format_args!("{sign} {}", Octets(line)));
             }
-        }
-    }
-
-    /// Says at level 10 that so many octets crossed the wire which nobody may read.
-    pub fn wire_secret(&self, host: &str, thread: usize, direction: Direction, octets: usize) {
-        if self.wants(Level::WIRE) {
-            let (owner, sign) = (Owner::Lane(host, thread), direction.sign());
-            self.put(Kind::Wire, owner, format_args!("{sign} ({octets} octets withheld)"));
         }
     }
 
@@ -514,15 +484,6 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_shows_its_length_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = journal_in(folder.path(), "x.log", 10);
-        journal.wire_secret("mx.example", 0, Direction::Sent, 12);
-        let lines = lines(&folder.path().join("x.log"));
-        assert_eq!(lines, ["mx.example:0 > (12 octets withheld)"]);
-    }
-
-    #[test]
     fn a_summary_of_several_lines_stays_readable() {
         let folder = tempfile::tempdir().unwrap();
         let journal = journal_in(folder.path(), "x.log", 5);
@@ -580,7 +541,6 @@ mod tests {
             journal.trouble("log.example", 0, format_args!("fail\n"));
             journal.pass("log.example", 1, format_args!("pass"));
             journal.wire("log.example", 1, Direction::Received, b"250-a\r\n250 b\r\n");
-            journal.wire_secret("log.example", 1, Direction::Sent, 3);
         });
         assert_eq!(
             lines,
@@ -590,7 +550,6 @@ mod tests {
                 "DEBUG smtp_bulk::event log.example:1 pass",
                 "TRACE smtp_bulk::wire log.example:1 < 250-a",
                 "TRACE smtp_bulk::wire log.example:1 < 250 b",
-                "TRACE smtp_bulk::wire log.example:1 > (3 octets withheld)",
             ]
         );
     }

@@ -50,8 +50,8 @@
 //!
 //! **Io.** The [`Mailer`] alternates two calls: one moves octets until there is
 //! something to decide and decides nothing, the other decides everything and
-//! waits for nothing. The [`journal`] writes the debug output, [`NetSmtp`] has
-//! the calls of Net::SMTP, and `sink` is a server to test against.
+//! waits for nothing. A journal writes the debug output, [`NetSmtp`] has the
+//! calls of Net::SMTP, and `sink` is a server to test against.
 //!
 //! # Feature
 //!
@@ -69,7 +69,7 @@ mod extensions;
 mod failure;
 mod fault;
 pub mod host;
-pub mod journal;
+mod journal;
 mod mailer;
 mod message;
 mod net_smtp;
@@ -93,6 +93,7 @@ pub use extensions::{Extension, Extensions};
 pub use failure::Failure;
 pub use fault::IoFault;
 pub use host::{Backoff, Hello, Host, LaneId};
+pub use journal::JournalError;
 pub use mailer::{Mailer, MailerBuilder};
 pub use message::{Message, MessageId};
 pub use net_smtp::NetSmtp;

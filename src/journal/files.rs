@@ -73,6 +73,7 @@ impl Files {
         }
     }
 
+    #[cfg(test)]
     pub(super) const fn lost_lines(&self) -> u64 {
         self.lost_lines
     }
