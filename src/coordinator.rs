@@ -280,11 +280,13 @@ impl Coordinator {
         if self.desk.backlog() > 0 {
             self.desk.waiting_since.get_or_insert(now);
         }
-        let restart = std::mem::take(&mut self.desk.restart_at_batch_end);
-        self.desk.restart_now |= restart;
+        if std::mem::take(&mut self.desk.restart_at_batch_end) {
+            self.desk.restart_now = true;
+            return;
+        }
         for lane in &mut self.lanes {
             match lane.bench.take() {
-                Some(_) if lane.renew || restart => {}
+                Some(_) if lane.renew => {}
                 Some(Bench::Rejoin) if lane.is_rejoinable() => lane.standing = Standing::Active,
                 Some(Bench::Rejoin) => lane.reopen(now, now),
                 Some(Bench::Reopen(wait)) => lane.reopen(now + wait, now),
@@ -294,12 +296,13 @@ impl Coordinator {
     }
 
     /// A callback's restart: every lane is opened anew. Those that are being
-    /// opened are left to it, and nothing is counted against them.
+    /// opened are left to it, and nothing is counted against them, nor a
+    /// second time against those that wait to be opened.
     fn restart_all(&mut self) {
         self.desk.count_restart();
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_being_opened()) {
             lane.renew = true;
-            lane.setbacks += 1;
+            lane.setbacks += u32::from(!lane.is_to_be_opened());
         }
     }
 

@@ -251,6 +251,11 @@ impl Lane {
         self.standing == Standing::Opening
     }
 
+    /// Whether it waits to be opened anew, which has been counted.
+    pub(super) fn is_to_be_opened(&self) -> bool {
+        self.reopen_at.is_some() || matches!(self.bench, Some(Bench::Reopen(_)))
+    }
+
     /// Whether its connection can go on after it has sat out.
     pub(super) fn is_rejoinable(&self) -> bool {
         self.link == Link::Up && self.session.is_usable()
