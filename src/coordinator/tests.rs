@@ -1050,6 +1050,40 @@ fn restarts_without_a_finished_mail_between_are_bounded() {
 }
 
 #[test]
+fn a_finished_mail_allows_restarts_again() {
+    let mut script = one();
+    script.decide(at(EventKind::Pass, Step::Content, Verdict::RESTART_NOW));
+    for id in 0..10 {
+        script.take(mail(id));
+        script.run();
+    }
+    assert_eq!(script.outcomes().len(), 10);
+    assert_eq!(script.said(lane(0, 0)).iter().filter(|verb| **verb == "connect").count(), 10);
+    assert!(script.notes.seen.iter().all(|seen| seen.attempt <= 2), "and sets the lane's count back");
+}
+
+#[test]
+fn a_restart_counts_every_reopening_once() {
+    for code in [103, 203] {
+        let verdict = Verdict::from_code(code).unwrap();
+        let mut script = Script::new(&[3]);
+        script.open();
+        let mut orders = vec![(Step::Rcpt, 1, verdict), (Step::Mail, 0, Verdict::RECONNECT_AT_BATCH_END)];
+        script.decide(move |event| {
+            let now = orders.last().is_some_and(|next| (next.0, next.1) == (event.step, event.lane.thread));
+            if now { orders.pop().map_or(Verdict::DEFAULT, |next| next.2) } else { Verdict::DEFAULT }
+        });
+        (1..=3).for_each(|id| script.take(mail_to(id, &MANY)));
+        script.finish();
+        let opened = script.notes.seen.iter().filter(|seen| seen.kind == EventKind::ReconnectPass);
+        let mut attempts: Vec<_> = opened.map(|seen| (seen.lane.thread, seen.attempt)).collect();
+        attempts.sort_unstable();
+        // The third has finished its mail first when the restart is at the end.
+        assert_eq!(attempts, [(0, 2), (1, 2), (2, 2)], "{code}");
+    }
+}
+
+#[test]
 fn a_restart_that_counts_as_a_bench_cannot_bring_a_mail_back_for_ever() {
     let mut script = Script::with(&[1], BatchSettings::default(), patient(100));
     script.open();
