@@ -318,9 +318,10 @@ impl Coordinator {
                 continue;
             }
             lane.renew = false;
+            let wait = std::mem::take(&mut lane.renew_wait);
             put_back_all(lane, &mut self.desk);
             if !lane.is_being_opened() {
-                lane.reopen(now, now);
+                lane.reopen(now + wait, now);
                 lane.was_tried = false;
             }
         }

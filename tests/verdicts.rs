@@ -243,7 +243,7 @@ enum SessionFate {
     SitsOut,
     Retires,
     Reopens { at_end: bool, waits: bool },
-    Restart { at_end: bool },
+    Restart { at_end: bool, waits: bool },
 }
 
 impl SessionFate {
@@ -256,8 +256,10 @@ impl SessionFate {
             SessionFate::Reopens { at_end: true, waits: true } => "reopens at end, waits",
             SessionFate::Reopens { at_end: false, waits: false } => "reopens now",
             SessionFate::Reopens { at_end: false, waits: true } => "reopens now, waits",
-            SessionFate::Restart { at_end: true } => "restart at end",
-            SessionFate::Restart { at_end: false } => "restart now",
+            SessionFate::Restart { at_end: true, waits: false } => "restart at end",
+            SessionFate::Restart { at_end: true, waits: true } => "restart at end, waits",
+            SessionFate::Restart { at_end: false, waits: false } => "restart now",
+            SessionFate::Restart { at_end: false, waits: true } => "restart now, waits",
         }
     }
 }
@@ -362,7 +364,7 @@ impl Play<'_> {
         self.script.exhaust();
         if self.has_connected(THERE, before) {
             session = match session {
-                SessionFate::Reopens { at_end, waits: false } => SessionFate::Restart { at_end },
+                SessionFate::Reopens { at_end, waits } => SessionFate::Restart { at_end, waits },
                 other => panic!("{}: {other:?} and a restart", self.row.label()),
             };
         }
@@ -542,9 +544,9 @@ fn expected(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Se
         (104, Link::Fit | Link::Doubtful) => SessionFate::Stays,
         (1 | 102 | 104, _) => reopens,
         (101, _) => SessionFate::Retires,
-        (103, _) => SessionFate::Restart { at_end: in_batch },
+        (103, _) => SessionFate::Restart { at_end: in_batch, waits },
         (202, _) => SessionFate::Reopens { at_end: false, waits },
-        (203, _) => SessionFate::Restart { at_end: false },
+        (203, _) => SessionFate::Restart { at_end: false, waits },
         _ => panic!("{code} is no code"),
     }
 }

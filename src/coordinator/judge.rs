@@ -372,12 +372,13 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                     self.lane.reopen(self.now + wait, self.now);
                 }
             }
-            V::RestartAtBatchEnd if self.desk.batch_running => {
-                self.desk.restart_at_batch_end = true;
-                self.lane.sit_out(Bench::Rejoin, self.now);
-            }
             V::RestartAtBatchEnd | V::RestartNow => {
-                self.desk.restart_now = true;
+                let at_end = verdict == V::RestartAtBatchEnd && self.desk.batch_running;
+                self.desk.restart_at_batch_end |= at_end;
+                self.desk.restart_now |= !at_end;
+                if connect_failed {
+                    self.lane.renew_wait = self.wait(self.lane.setbacks + 1);
+                }
                 self.lane.sit_out(Bench::Rejoin, self.now);
             }
         }
@@ -403,7 +404,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
         // A connection that stood is first replaced without a wait.
         let failures = if connect_failed { lane.setbacks } else { lane.setbacks - 1 };
-        Some(lane.host.backoff.wait(failures, self.desk.random.f64()))
+        Some(self.wait(failures))
+    }
+
+    fn wait(&mut self, failures: u32) -> Duration {
+        self.lane.host.backoff.wait(failures, self.desk.random.f64())
     }
 
     // ---- asking the handler -----------------------------------------------

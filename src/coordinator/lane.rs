@@ -75,6 +75,8 @@ pub struct Lane {
     pub(super) was_tried: bool,
     /// It is to be opened anew as soon as no content waits for its reply.
     pub(super) renew: bool,
+    /// How long to wait then: a restart does not hammer a host that fails.
+    pub(super) renew_wait: Duration,
     dialled_at: Option<Instant>,
     connection: u64,
     /// Octets sent on connections that are closed.
@@ -99,6 +101,7 @@ impl Lane {
             has_been_open: false,
             was_tried: false,
             renew: false,
+            renew_wait: Duration::ZERO,
             dialled_at: None,
             connection: 0,
             bytes: 0,
