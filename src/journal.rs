@@ -218,7 +218,7 @@ impl Journal {
 /// Most files that a journal holds open at a time; the one least recently written is closed.
 pub const MAX_OPEN_FILES: usize = 64;
 
-/// Why a [`Journal`] could not be built.
+/// Why a debug path cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JournalError {
