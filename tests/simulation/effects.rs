@@ -1,0 +1,598 @@
+//! What a verdict has to do to its lane, and what a lane may do at all: a
+//! model beside the coordinator, fed with the same events, that knows only
+//! what the manual says. Where several verdicts of one settle get into each
+//! other's way it claims nothing rather than repeat the coordinator's reasons.
+
+use std::time::Duration;
+
+use smtp_bulk::coordinator::{Lane, Link, Progress, Standing};
+use smtp_bulk::host::HostSettings;
+use smtp_bulk::{EventKind, LaneId, SessionVerdict, Step, Verdict};
+
+/// An event and what the callback said.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub lane: usize,
+    pub kind: EventKind,
+    pub step: Step,
+    pub code: Option<u16>,
+    /// The client itself cannot send the mail.
+    pub is_client: bool,
+    pub mail: Option<usize>,
+    pub attempt: u32,
+    pub verdict: Verdict,
+}
+
+/// Whether a restart that a callback asked for is within its bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Allowed {
+    Surely,
+    SurelyNot,
+    Perhaps,
+}
+
+/// A lane before a settle.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    connection: u64,
+    is_up: bool,
+    is_opening: bool,
+    is_ready: bool,
+    has_failed: bool,
+    has_begun: bool,
+    in_doubt: bool,
+    held: usize,
+}
+
+/// What is known of a lane between settles.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    retired: bool,
+    /// No mail may go over this connection or an earlier one.
+    dead: Option<u64>,
+    /// It sits out until more batches than this have ended.
+    benched: Option<u64>,
+    /// It has no connection while it sits out.
+    is_closed: bool,
+    /// The wait before the opening that follows the bench.
+    wait: (Duration, Duration),
+    opens_from: Option<Duration>,
+    opens_by: Option<Duration>,
+    /// A content is out, and the connection ends with its answer.
+    dying: Option<u64>,
+    has_been_open: bool,
+    /// Openings since a mail was finished, and how many there may be.
+    dials: u32,
+    most_dials: u32,
+    /// Setbacks since a mail was finished, or a few more.
+    setbacks: u32,
+}
+
+#[derive(Debug)]
+pub struct Effects {
+    ids: Vec<LaneId>,
+    hosts: Vec<HostSettings>,
+    models: Vec<Model>,
+    before: Vec<Before>,
+    waited_for: bool,
+    seen: Vec<(Seen, Allowed)>,
+    last: Option<Seen>,
+    finished: bool,
+    max_restarts: u32,
+    /// Restarts since a mail was finished: at most, and at least.
+    restarts: (u32, u32),
+    /// A restart is due when the batch ends.
+    restart_pending: bool,
+    perhaps_pending: bool,
+    batches: u64,
+    batch_running: bool,
+    /// Calls from outside since the last settle.
+    restart_called: bool,
+    reconnects_called: Vec<usize>,
+    pub closing: bool,
+    attempts: Vec<Option<u32>>,
+    rcpt_failed: Vec<bool>,
+}
+
+impl Effects {
+    pub fn new(lanes: &[Lane], hosts: &[HostSettings], max_restarts: u32, mails: usize) -> Effects {
+        let models = lanes.iter().map(|lane| {
+            let most_dials = lane.host().max_connect_failures;
+            Model { most_dials, ..Model::default() }
+        });
+        Effects {
+            ids: lanes.iter().map(Lane::id).collect(),
+            hosts: lanes.iter().map(|lane| hosts[lane.id().host as usize].clone()).collect(),
+            models: models.collect(),
+            before: Vec::new(),
+            waited_for: false,
+            seen: Vec::new(),
+            last: None,
+            finished: false,
+            max_restarts,
+            restarts: (0, 0),
+            restart_pending: false,
+            perhaps_pending: false,
+            batches: 0,
+            batch_running: false,
+            restart_called: false,
+            reconnects_called: Vec::new(),
+            closing: false,
+            attempts: vec![None; mails],
+            rcpt_failed: vec![false; mails],
+        }
+    }
+
+    pub fn index(&self, id: LaneId) -> usize {
+        self.ids.iter().position(|known| *known == id).expect("a known lane")
+    }
+
+    /// Batches that had ended at the last settle.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    // ---- what happens -----------------------------------------------------
+
+    pub fn restart_called(&mut self) {
+        self.restart_called = true;
+        self.closing = false;
+    }
+
+    pub fn reconnect_called(&mut self, lane: usize) {
+        self.reconnects_called.push(lane);
+    }
+
+    /// The lane's opening was put off; nothing is held against it.
+    pub fn postponed(&mut self, lane: usize) {
+        self.models[lane].most_dials += 1;
+        self.models[lane].opens_by = None;
+    }
+
+    pub fn dialled(&mut self, lane: usize, now: Duration) {
+        let model = &mut self.models[lane];
+        assert!(!model.retired, "lane {lane} is opened, and is retired");
+        assert!(model.benched.is_none(), "lane {lane} is opened, and sits out until the batch ends");
+        assert!(
+            model.opens_from.is_none_or(|at| at <= now),
+            "lane {lane} is opened before its back-off is over"
+        );
+        assert!(!self.closing, "lane {lane} is opened after the last word");
+        model.dials += 1;
+        assert!(model.dials <= model.most_dials, "lane {lane} is opened {} times in a row", model.dials);
+        (model.opens_from, model.opens_by) = (None, None);
+    }
+
+    /// A callback has been asked.
+    pub fn see(&mut self, seen: Seen) {
+        self.close_event();
+        self.last = Some(seen);
+        let model = &mut self.models[seen.lane];
+        match seen.kind {
+            EventKind::ConnectPass => {
+                assert!(!model.has_been_open, "connect_pass twice on lane {}", seen.lane);
+                model.has_been_open = true;
+            }
+            EventKind::ConnectFail => assert!(!model.has_been_open, "connect_fail for a later opening"),
+            EventKind::ReconnectPass | EventKind::ReconnectFail => {
+                assert!(model.has_been_open, "{} for a first opening", seen.kind);
+            }
+            _ => {}
+        }
+        let harmless = seen.kind == EventKind::Pass && seen.verdict.session == SessionVerdict::Default;
+        model.setbacks += u32::from(!harmless);
+        if let Some(mail) = seen.mail {
+            self.check_attempt(mail, &seen);
+        }
+    }
+
+    /// A mail has been finished, `surely` by what was judged last.
+    pub fn finished(&mut self, lane: usize, surely: bool) {
+        if let Some(seen) = self.last.take_if(|_| !surely) {
+            self.seen.push((seen, Allowed::Perhaps));
+        }
+        self.finished = true;
+        self.restarts = (0, 0);
+        let most_dials = self.hosts[lane].max_connect_failures;
+        let model = &mut self.models[lane];
+        let owed = u32::from(model.dying.is_some());
+        (model.dials, model.most_dials) = (1, most_dials.max(1) + owed);
+        if surely {
+            model.setbacks = 1 + owed;
+        }
+    }
+
+    /// All is closed or is about to be.
+    pub fn closed(&mut self) {
+        self.closing = true;
+        self.batch_running = false;
+        self.restart_pending = false;
+        self.perhaps_pending = false;
+        self.seen.clear();
+        self.last = None;
+        for model in &mut self.models {
+            forget(model);
+            model.retired = true;
+        }
+    }
+
+    fn close_event(&mut self) {
+        let Some(seen) = self.last.take() else { return };
+        let asked = |(seen, _): &&(Seen, Allowed)| is_restart(seen.verdict.session);
+        let others = self.seen.iter().filter(asked).count() as u32;
+        let allowed = match self.restarts {
+            (most, _) if most + others < self.max_restarts => Allowed::Surely,
+            (_, least) if least >= self.max_restarts => Allowed::SurelyNot,
+            _ => Allowed::Perhaps,
+        };
+        self.seen.push((seen, allowed));
+    }
+
+    /// How an attempt counts is seen in the number of the next one.
+    fn check_attempt(&mut self, mail: usize, seen: &Seen) {
+        if let Some(expected) = self.attempts[mail].take() {
+            assert_eq!(seen.attempt, expected, "mail {mail}: the attempt before was counted wrongly");
+            self.rcpt_failed[mail] = false;
+        }
+        if matches!(seen.step, Step::Mail | Step::Rset) {
+            self.rcpt_failed[mail] = false;
+        }
+        if seen.verdict != Verdict::DEFAULT {
+            return;
+        }
+        let before = &self.before[seen.lane];
+        self.attempts[mail] = match (seen.kind, seen.step, seen.code) {
+            (EventKind::Fail, Step::Rcpt, Some(code)) if !blames_session(Step::Rcpt, code) => {
+                self.rcpt_failed[mail] = true;
+                None
+            }
+            _ if self.rcpt_failed[mail] => None,
+            (EventKind::Fail, step, Some(code)) if blames_session(step, code) => Some(seen.attempt),
+            (EventKind::Fail, Step::Mail | Step::Data | Step::Content, Some(400..=499)) => {
+                Some(seen.attempt + 1)
+            }
+            (EventKind::Hang, Step::Mail | Step::Rset, _) if !before.has_begun => Some(seen.attempt),
+            (EventKind::Hang, Step::Mail | Step::Rcpt | Step::Data, _) => Some(seen.attempt + 1),
+            _ => None,
+        };
+    }
+
+    // ---- settle -----------------------------------------------------------
+
+    pub fn before_settle(&mut self, lanes: &[Lane]) {
+        self.before.clear();
+        self.before.extend(lanes.iter().map(|lane| {
+            let session = lane.session();
+            Before {
+                connection: lane.connection(),
+                is_up: lane.link() == Link::Up && !session.is_leaving(),
+                is_opening: lane.standing() == Standing::Opening,
+                is_ready: lane.link() == Link::Up && session.is_ready(),
+                has_failed: session.failure().is_some(),
+                has_begun: session.has_flight_begun(),
+                in_doubt: session.is_in_doubt(),
+                held: lane.held(),
+            }
+        }));
+        self.waited_for = lanes.iter().any(Lane::is_waited_for);
+        self.finished = false;
+    }
+
+    pub fn in_doubt(&self, lane: usize) -> bool {
+        self.before[lane].in_doubt
+    }
+
+    pub fn after_settle(&mut self, lanes: &[Lane], progress: &Progress, batches: u64, now: Duration) {
+        self.close_event();
+        let seen = std::mem::take(&mut self.seen);
+        let ended = batches > self.batches;
+        let renewal = self.restarts_now(&seen, ended);
+        let reconnects = std::mem::take(&mut self.reconnects_called);
+        let dying = |(index, model): (usize, &Model)| model.dying.map(|_| index);
+        let exempt: Vec<usize> =
+            self.models.iter().enumerate().filter_map(dying).chain(reconnects.clone()).collect();
+        self.check_renewal(lanes, &seen, renewal, now);
+        let anything_goes = renewal != Allowed::SurelyNot || self.closing;
+        for (index, lane) in lanes.iter().enumerate() {
+            if reconnects.contains(&index) {
+                self.models[index].most_dials += 1;
+                self.models[index].setbacks += 1;
+                self.check_lane_renewed(index, lane, now);
+                continue;
+            }
+            let is_judged = seen.iter().any(|(one, _)| one.lane == index);
+            self.check_bounds(index, lane, is_judged, batches, now);
+            if anything_goes {
+                continue;
+            }
+            if !self.waits_for_its_end(index, lane) {
+                let own: Vec<Seen> =
+                    seen.iter().map(|(seen, _)| *seen).filter(|one| one.lane == index).collect();
+                self.check_lane(index, lane, &own, ended, batches, now);
+            }
+        }
+        if !anything_goes {
+            self.check_batch(lanes, &seen, &exempt, ended);
+        }
+        for (index, lane) in lanes.iter().enumerate() {
+            self.check_retirement(index, lane, &seen, renewal == Allowed::Perhaps);
+        }
+        self.batches = batches;
+        self.batch_running = progress.batch_running;
+    }
+
+    /// Whether all connections have to be new after this settle: `SurelyNot`
+    /// when none may be renewed without a reason of its own.
+    fn restarts_now(&mut self, seen: &[(Seen, Allowed)], ended: bool) -> Allowed {
+        let mut renewal = Allowed::SurelyNot;
+        let mut count = 0;
+        let mut strongest = |allowed: Allowed| {
+            if allowed == Allowed::Surely || renewal == Allowed::SurelyNot {
+                renewal = allowed;
+            }
+            count += u32::from(allowed != Allowed::SurelyNot);
+        };
+        if ended && std::mem::take(&mut self.restart_pending) {
+            strongest(Allowed::Surely);
+        }
+        if ended && std::mem::take(&mut self.perhaps_pending) {
+            strongest(Allowed::Perhaps);
+        }
+        for (seen, allowed) in seen.iter().filter(|(seen, _)| is_restart(seen.verdict.session)) {
+            let at_deal = seen.is_client && seen.step == Step::Mail;
+            match (seen.verdict.session, *allowed) {
+                (_, Allowed::SurelyNot) => {}
+                (SessionVerdict::RestartNow, allowed) => strongest(allowed),
+                (_, _) if at_deal => {
+                    self.perhaps_pending = true;
+                    strongest(Allowed::Perhaps);
+                }
+                (_, allowed) if ended || !self.batch_running => strongest(allowed),
+                (_, Allowed::Surely) => self.restart_pending = true,
+                (_, _) => self.perhaps_pending = true,
+            }
+        }
+        let (most, least) = self.restarts;
+        let least = if self.finished { 0 } else { least + u32::from(renewal == Allowed::Surely) };
+        self.restarts = (most + count, least);
+        if std::mem::take(&mut self.restart_called) {
+            renewal = Allowed::Surely;
+        }
+        renewal
+    }
+
+    fn check_renewal(&mut self, lanes: &[Lane], seen: &[(Seen, Allowed)], renewal: Allowed, now: Duration) {
+        let times = 1 + seen.len() as u32;
+        for (index, lane) in lanes.iter().enumerate() {
+            match renewal {
+                Allowed::SurelyNot => continue,
+                Allowed::Surely => self.check_lane_renewed(index, lane, now),
+                Allowed::Perhaps => forget(&mut self.models[index]),
+            }
+            self.models[index].most_dials += times;
+            self.models[index].setbacks += times;
+        }
+    }
+
+    /// The lane's connection is new or being made, except where the whole
+    /// content is out.
+    fn check_lane_renewed(&mut self, index: usize, lane: &Lane, now: Duration) {
+        let before = self.before[index];
+        let model = &mut self.models[index];
+        forget(model);
+        if lane.connection() == before.connection && before.in_doubt {
+            model.dying = Some(before.connection);
+            model.dead = Some(before.connection);
+            return;
+        }
+        assert_eq!(lane.held(), 0, "lane {index} holds a mail after a restart");
+        assert_eq!(lane.standing(), Standing::Opening, "lane {index} is not opened anew");
+        if before.is_opening {
+            return;
+        }
+        let is_old = lane.connection() == before.connection && !lane.session().is_leaving();
+        assert!(!is_old || !before.is_up, "lane {index} keeps its connection through a restart");
+        model.dead = (lane.connection() == before.connection).then_some(before.connection);
+        model.opens_by = Some(now + self.hosts[index].timeouts.quit + SLACK);
+    }
+
+    /// What holds at all times.
+    fn check_bounds(&mut self, index: usize, lane: &Lane, is_judged: bool, batches: u64, now: Duration) {
+        let model = &mut self.models[index];
+        let is_closed = lane.link() == Link::Down || (lane.link() == Link::Up && lane.session().is_leaving());
+        if model.retired {
+            assert_eq!(lane.standing(), Standing::Retired, "lane {index} is in use, and was retired");
+            assert!(is_closed && lane.held() == 0, "lane {index} is retired, and goes on");
+        }
+        if model.dead.is_some_and(|dead| dead < lane.connection()) {
+            model.dead = None;
+        }
+        if model.dead.is_some() && model.dying.is_none() {
+            assert!(
+                is_closed && lane.held() == 0,
+                "lane {index} goes on with a connection that was given up"
+            );
+        }
+        if model.benched.is_some_and(|since| batches > since) {
+            model.benched = None;
+            if std::mem::take(&mut model.is_closed) {
+                let (least, most) = model.wait;
+                model.opens_from = Some(now + least);
+                model.opens_by = Some(now + most + self.hosts[index].timeouts.quit + SLACK);
+            }
+        }
+        if model.benched.is_some() && !is_judged {
+            assert_eq!(lane.held(), 0, "lane {index} is dealt a mail while it sits out");
+            assert!(!model.is_closed || is_closed, "lane {index} is opened while it sits out");
+            assert_eq!(lane.standing(), Standing::Benched, "lane {index} sits out");
+        }
+        assert!(model.opens_by.is_none_or(|at| now <= at), "lane {index} is not opened in time");
+    }
+
+    /// A content that was out at a restart is answered before its lane goes.
+    fn waits_for_its_end(&mut self, index: usize, lane: &Lane) -> bool {
+        let model = &mut self.models[index];
+        let Some(dying) = model.dying else { return false };
+        if lane.connection() == dying && !lane.session().is_leaving() {
+            assert!(lane.session().is_in_doubt(), "lane {index} outlives a restart");
+            return true;
+        }
+        forget(model);
+        true
+    }
+
+    /// The effect of what the callbacks said about this lane, and nothing else.
+    fn check_lane(
+        &mut self,
+        index: usize,
+        lane: &Lane,
+        own: &[Seen],
+        ended: bool,
+        batches: u64,
+        now: Duration,
+    ) {
+        let before = self.before[index];
+        let is_same = lane.connection() == before.connection && !lane.session().is_leaving();
+        let Some(seen) = own.last() else {
+            let healthy = before.is_up && !before.has_failed;
+            assert!(is_same || !healthy, "lane {index} loses its connection for no reason");
+            return;
+        };
+        let spoken = own.iter().filter(|one| one.verdict.session != SessionVerdict::Default).count();
+        if spoken > 1 || own.iter().any(|one| one.is_client && one.step == Step::Mail) {
+            return forget(&mut self.models[index]);
+        }
+        let running = self.batch_running && !ended;
+        let goes_on =
+            seen.kind == EventKind::Pass && seen.step != Step::Content && seen.verdict == Verdict::DEFAULT;
+        let usable = goes_on || before.is_ready && !(seen.step == Step::Data && seen.kind == EventKind::Pass);
+        match effective(seen, usable) {
+            SessionVerdict::Retire => {
+                assert_eq!(lane.standing(), Standing::Retired, "101 on lane {index}: {seen:?}");
+            }
+            SessionVerdict::ReconnectNow => self.check_reconnect(index, lane, seen, None, now),
+            SessionVerdict::ReconnectAtBatchEnd => {
+                self.check_reconnect(index, lane, seen, running.then_some(batches), now);
+            }
+            SessionVerdict::Bench => {
+                assert!(is_same, "104 on lane {index} closes its connection");
+                let standing = if running { Standing::Benched } else { Standing::Active };
+                assert_eq!(lane.standing(), standing, "104 on lane {index}: {seen:?}");
+                self.models[index].benched = running.then_some(batches);
+            }
+            _ => {
+                assert!(is_same, "lane {index} loses its connection to a 1: {seen:?}");
+                assert_eq!(lane.standing(), Standing::Active, "1 on lane {index}: {seen:?}");
+            }
+        }
+    }
+
+    /// 102, or 202 when `until` is no batch: the old connection is at its end
+    /// and the next one follows its wait.
+    fn check_reconnect(&mut self, index: usize, lane: &Lane, seen: &Seen, until: Option<u64>, now: Duration) {
+        let before = self.before[index];
+        let host = &self.hosts[index];
+        let model = &mut self.models[index];
+        let is_closed =
+            lane.link() == Link::Down || lane.link() == Link::Wanted || lane.session().is_leaving();
+        assert!(is_closed && lane.held() == 0, "lane {index} goes on after {seen:?}");
+        if lane.standing() == Standing::Retired {
+            return;
+        }
+        model.dead = (lane.connection() == before.connection).then_some(before.connection);
+        let failed = matches!(seen.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
+        let most = if failed { doubled(host, seen.attempt) } else { host.backoff.max };
+        let wait = (if failed { most / 2 } else { Duration::ZERO }, most);
+        if until.is_some() {
+            assert_eq!(lane.standing(), Standing::Benched, "lane {index} sits out after {seen:?}");
+            (model.benched, model.is_closed, model.wait) = (until, true, wait);
+            (model.opens_from, model.opens_by) = (None, None);
+        } else {
+            let waits = matches!(lane.standing(), Standing::Benched | Standing::Opening);
+            assert!(waits, "lane {index} is {:?} after {seen:?}", lane.standing());
+            (model.benched, model.is_closed) = (None, false);
+            model.opens_from = (lane.link() != Link::Wanted).then_some(now + wait.0);
+            model.opens_by = Some(now + wait.1 + host.timeouts.quit + SLACK);
+        }
+    }
+
+    /// The barrier holds, and nothing is dealt into a batch that runs.
+    fn check_batch(&self, lanes: &[Lane], seen: &[(Seen, Allowed)], exempt: &[usize], ended: bool) {
+        for (index, lane) in lanes.iter().enumerate() {
+            let dealt = self.before[index].held == 0 && lane.held() > 0;
+            assert!(!dealt || ended || !self.batch_running, "lane {index} is dealt a mail within a batch");
+        }
+        for (seen, _) in seen {
+            let in_batch = self.before[seen.lane].held > 0;
+            let exempt = exempt.contains(&seen.lane);
+            assert!(!self.waited_for || !in_batch || exempt, "the barrier is passed: {seen:?}");
+        }
+    }
+
+    /// A lane retires for a reason, and stays so until a restart.
+    fn check_retirement(&mut self, index: usize, lane: &Lane, seen: &[(Seen, Allowed)], perhaps: bool) {
+        let model = &mut self.models[index];
+        let retired = lane.standing() == Standing::Retired;
+        if retired && !model.retired && !self.closing && !perhaps {
+            let said = seen
+                .iter()
+                .any(|(one, _)| one.lane == index && one.verdict.session == SessionVerdict::Retire);
+            let bound = self.hosts[index].max_connect_failures;
+            assert!(
+                said || model.setbacks >= bound,
+                "lane {index} retires after {} setbacks",
+                model.setbacks
+            );
+            forget(model);
+        }
+        model.retired = retired;
+    }
+}
+
+const SLACK: Duration = Duration::from_millis(2);
+
+fn forget(model: &mut Model) {
+    let kept = model.clone();
+    *model = Model {
+        has_been_open: kept.has_been_open,
+        dials: kept.dials,
+        most_dials: kept.most_dials,
+        setbacks: kept.setbacks,
+        ..Model::default()
+    };
+}
+
+fn is_restart(verdict: SessionVerdict) -> bool {
+    matches!(verdict, SessionVerdict::RestartNow | SessionVerdict::RestartAtBatchEnd)
+}
+
+/// A refusal that is not the mail's fault.
+fn blames_session(step: Step, code: u16) -> bool {
+    let before_content = matches!(step, Step::Mail | Step::Rcpt | Step::Data);
+    code == 421 || step == Step::Rset || (before_content && matches!(code, 500 | 502 | 503 | 530 | 538))
+}
+
+/// The verdict with defaults and bounds put in; restarts that come this far
+/// are beyond their bound.
+fn effective(seen: &Seen, usable: bool) -> SessionVerdict {
+    use SessionVerdict as V;
+    let verdict = match (seen.verdict.session, seen.kind) {
+        (V::Default, EventKind::Hang) => V::ReconnectAtBatchEnd,
+        (V::Default, EventKind::Fail) if seen.code.is_some_and(|code| blames_session(seen.step, code)) => {
+            V::ReconnectAtBatchEnd
+        }
+        (V::RestartNow, _) => V::ReconnectAtBatchEnd,
+        (V::RestartAtBatchEnd, _) => V::Bench,
+        (verdict, _) => verdict,
+    };
+    match verdict {
+        V::Default | V::Bench if !usable => V::ReconnectAtBatchEnd,
+        verdict => verdict,
+    }
+}
+
+/// The longest wait before the opening that follows failure number `failures`.
+fn doubled(host: &HostSettings, failures: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
+    host.backoff.base.saturating_mul(factor).min(host.backoff.max)
+}

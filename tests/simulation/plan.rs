@@ -1,0 +1,401 @@
+//! What the run of one seed is made of: hosts, mails, how likely each fault
+//! is, what the callbacks tend to say, and the calls from outside. All is
+//! drawn from the seed before the run begins; nothing here acts.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use smtp_bulk::coordinator::BatchSettings;
+use smtp_bulk::host::HostSettings;
+use smtp_bulk::{Backoff, Content, Envelope, EventKind, Hello, Message, Step, Timeouts, Verdict};
+
+/// Bounds of each wait for a reply: longer than all delays that are no fault.
+const TIMEOUT_MS: std::ops::Range<u64> = 10_000..60_000;
+
+/// How likely each fault is at each opportunity for it.
+#[derive(Clone, Debug, Default)]
+pub struct Odds {
+    /// 4yz or 5yz instead of the reply that is hoped for.
+    pub refuse: f64,
+    /// No reply, ever.
+    pub hang: f64,
+    /// The connection ends instead of a reply, in the middle of it, or behind it.
+    pub close: f64,
+    /// What is no reply at all.
+    pub garbage: f64,
+    /// A line or a reply beyond the limits.
+    pub too_long: f64,
+    /// More than was asked for, where a client can see it.
+    pub surplus: f64,
+    /// A reply of the wrong class.
+    pub wrong: f64,
+    /// A reply before the command or the content has wholly arrived.
+    pub early: f64,
+    /// Death around the final dot.
+    pub die: f64,
+    /// The server stops to read.
+    pub stall: f64,
+    /// A reply that takes about as long as the client waits.
+    pub slow: f64,
+    /// The connection is refused or does not come about.
+    pub dial: f64,
+    /// EHLO is refused, so that HELO has to do.
+    pub no_ehlo: f64,
+    /// Too many recipients, behind one that was accepted.
+    pub too_many: f64,
+    /// Means of our own are short, so that the opening is postponed.
+    pub postpone: f64,
+    /// Reads and writes that move only a part.
+    pub short: f64,
+    /// A reply, a transit or a reading takes time at all.
+    pub delay: f64,
+    /// Settles without need.
+    pub needless_settle: f64,
+    /// Sessions from which nothing is awaited are read all the same.
+    pub idle_read: f64,
+    /// A callback panics.
+    pub panic: f64,
+}
+
+/// What the callbacks tend to say.
+#[derive(Clone, Debug, Default)]
+pub struct Opinion {
+    /// How often a callback says anything but the default about the session.
+    pub session: f64,
+    /// The same about the message.
+    pub message: f64,
+    /// What one callback says always.
+    pub always: Option<(EventKind, Verdict)>,
+}
+
+/// A call from outside.
+#[derive(Clone, Copy, Debug)]
+pub enum Call {
+    Flush(bool),
+    Restart,
+    Reconnect(usize),
+    Abort,
+}
+
+/// One mail and what has to arrive of it.
+pub struct MailPlan {
+    pub message: Message,
+    pub from: String,
+    pub to: Vec<String>,
+    /// The content as it has to be stored; `None` when it can never be whole.
+    pub expected: Option<Vec<u8>>,
+}
+
+/// The run of one seed.
+pub struct Plan {
+    pub hosts: Vec<HostSettings>,
+    pub settings: BatchSettings,
+    pub mails: Vec<MailPlan>,
+    pub odds: Odds,
+    pub opinion: Opinion,
+    /// What every server always says to one command.
+    pub always: Option<(Step, u16)>,
+    pub calls: Vec<(Duration, Call)>,
+    /// How often the caller restarts when all lanes are retired.
+    pub revivals: u32,
+    /// Nothing goes wrong and nobody interferes.
+    pub faultless: bool,
+    /// Whether what is left at the end is reported instead of returned.
+    pub abandons: bool,
+}
+
+impl Plan {
+    pub fn draw(random: &mut Rng, epoch: Instant) -> Plan {
+        let faultless = random.u8(0..8) == 0;
+        let odds = if faultless { calm(random) } else { stormy(random) };
+        let hosts: Vec<HostSettings> = (0..random.u8(1..4)).map(|number| host(random, number)).collect();
+        let lanes: u32 = hosts.iter().map(|host| host.threads).sum();
+        let settings = BatchSettings {
+            max_attempts: random.u32(1..5),
+            max_restarts: random.u32(0..4),
+            resend_in_doubt: random.u8(0..4) == 0,
+            linger: (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..30_000))),
+            seed: random.u64(..),
+        };
+        let count = if random.u8(0..4) == 0 { random.usize(0..40) } else { random.usize(0..12) };
+        let mails = (0..count).map(|number| mail(random, number, faultless, epoch)).collect();
+        Plan {
+            hosts,
+            settings,
+            mails,
+            odds,
+            opinion: if faultless { Opinion::default() } else { opinion(random) },
+            always: (!faultless && random.u8(0..12) == 0).then(|| stubbornness(random)),
+            calls: if faultless { Vec::new() } else { calls(random, lanes as usize) },
+            revivals: random.u32(0..3),
+            faultless,
+            abandons: random.bool(),
+        }
+    }
+}
+
+/// Half of all faults are absent from a run, and a few are frequent.
+fn odds(random: &mut Rng) -> f64 {
+    match random.u8(0..20) {
+        0..=9 => 0.0,
+        10..=14 => 0.01,
+        15..=17 => 0.05,
+        18 => 0.2,
+        _ => 0.5,
+    }
+}
+
+fn calm(random: &mut Rng) -> Odds {
+    let mut often = || [0.0, 0.3, 0.9].get(random.usize(0..3)).copied().unwrap_or_default();
+    Odds {
+        short: often(),
+        delay: often(),
+        needless_settle: often() / 3.0,
+        idle_read: often(),
+        ..Odds::default()
+    }
+}
+
+fn stormy(random: &mut Rng) -> Odds {
+    let calm = calm(random);
+    let mut odds = || odds(random);
+    Odds {
+        refuse: odds(),
+        hang: odds() / 2.0,
+        close: odds(),
+        garbage: odds() / 2.0,
+        too_long: odds() / 4.0,
+        surplus: odds(),
+        wrong: odds() / 2.0,
+        early: odds(),
+        die: odds(),
+        stall: odds() / 2.0,
+        slow: odds(),
+        dial: odds(),
+        no_ehlo: odds(),
+        too_many: odds(),
+        postpone: odds() / 2.0,
+        panic: odds() / 4.0,
+        ..calm
+    }
+}
+
+fn opinion(random: &mut Rng) -> Opinion {
+    let kinds = [
+        EventKind::ConnectPass,
+        EventKind::ConnectFail,
+        EventKind::ReconnectPass,
+        EventKind::ReconnectFail,
+        EventKind::Pass,
+        EventKind::Fail,
+        EventKind::Hang,
+    ];
+    let always = (random.u8(0..8) == 0)
+        .then(|| (*random.choice(&kinds).unwrap_or(&EventKind::Fail), verdict(random, 1.0, 0.3)));
+    Opinion { session: odds(random), message: odds(random), always }
+}
+
+/// A verdict that differs from the default as often as is said.
+pub fn verdict(random: &mut Rng, session: f64, message: f64) -> Verdict {
+    let mut verdict = Verdict::DEFAULT;
+    if random.f64() < session {
+        let codes = [1, 101, 102, 103, 104, 202, 203];
+        let code = codes.get(random.usize(0..codes.len())).copied().unwrap_or(1);
+        verdict = Verdict::from_code(code).unwrap_or_default();
+    }
+    match random.f64() < message {
+        true if random.bool() => verdict.requeue(),
+        true => verdict.drop_message(),
+        false => verdict,
+    }
+}
+
+/// A code of any refusal, the odd ones more often than nature has them.
+pub fn refusal(random: &mut Rng) -> u16 {
+    let codes = [421, 450, 451, 452, 500, 501, 502, 503, 530, 538, 550, 552, 554];
+    codes.get(random.usize(0..codes.len())).copied().unwrap_or(550)
+}
+
+fn stubbornness(random: &mut Rng) -> (Step, u16) {
+    let steps = [Step::Greeting, Step::Ehlo, Step::Mail, Step::Rcpt, Step::Data, Step::Content, Step::Rset];
+    (steps.get(random.usize(0..steps.len())).copied().unwrap_or(Step::Mail), refusal(random))
+}
+
+fn calls(random: &mut Rng, lanes: usize) -> Vec<(Duration, Call)> {
+    let count = if random.bool() { 0 } else { random.usize(1..6) };
+    let mut calls: Vec<(Duration, Call)> = (0..count)
+        .map(|_| {
+            let reach = if random.bool() { 200 } else { 20_000 };
+            let at = Duration::from_millis(random.u64(0..reach));
+            let call = match random.u8(0..8) {
+                0..=1 => Call::Flush(true),
+                2 => Call::Flush(false),
+                3..=4 => Call::Restart,
+                5..=6 => Call::Reconnect(random.usize(0..lanes)),
+                _ => Call::Abort,
+            };
+            (at, call)
+        })
+        .collect();
+    calls.sort_by_key(|(at, _)| *at);
+    calls
+}
+
+fn host(random: &mut Rng, number: u8) -> HostSettings {
+    let base = Duration::from_millis(random.u64(1..5_000));
+    HostSettings {
+        name: format!("mx{number}.example"),
+        port: 25,
+        threads: random.u32(1..4),
+        hello: if random.bool() { Hello::LocalAddress } else { Hello::ServerName },
+        timeouts: timeouts(random),
+        local_addresses: Vec::new(),
+        max_connect_failures: random.u32(1..7),
+        backoff: Backoff { base, max: base * random.u32(1..20) },
+    }
+}
+
+fn timeouts(random: &mut Rng) -> Timeouts {
+    let mut wait = || Duration::from_millis(random.u64(TIMEOUT_MS));
+    Timeouts {
+        connect: wait(),
+        greeting: wait(),
+        ehlo: wait(),
+        mail: wait(),
+        rcpt: wait(),
+        data: wait(),
+        content: wait(),
+        final_reply: wait(),
+        rset: wait(),
+        quit: wait(),
+    }
+}
+
+// ---- mails ----------------------------------------------------------------
+
+fn mail(random: &mut Rng, number: usize, faultless: bool, epoch: Instant) -> MailPlan {
+    let odd = |random: &mut Rng, one_in: u8| !faultless && random.u8(0..one_in) == 0;
+    let from = if random.u8(0..8) == 0 { String::new() } else { format!("m{number}@from.example") };
+    let recipients = if random.bool() { 1 } else { random.usize(1..6) };
+    let letter = if odd(random, 24) { "ü" } else { "r" };
+    let to: Vec<String> =
+        (0..recipients).map(|place| format!("{letter}{number}.{place}@to{place}.example")).collect();
+    let envelope = Envelope::parse(&from, &to).expect("an envelope");
+    let raw = octets(random);
+    let broken = odd(random, 12);
+    let (content, is_whole) =
+        if broken { broken_content(random, raw.clone()) } else { content(random, raw.clone()) };
+    let mut message = Message::new(envelope, content).id(number as u64);
+    if random.u8(0..4) == 0 {
+        message = message.all_or_nothing();
+    }
+    if odd(random, 12) {
+        message = message.expires(epoch + Duration::from_millis(random.u64(0..60_000)));
+    }
+    MailPlan { message, from, to, expected: is_whole.then(|| mended(&raw)) }
+}
+
+fn octets(random: &mut Rng) -> Arc<[u8]> {
+    let length = match random.u16(0..1_000) {
+        0 => random.usize(60_000..140_000),
+        1..=80 => 0,
+        _ => random.usize(0..200),
+    };
+    (0..length).map(|_| b"\r\n\n..abcdefgh QUIT"[random.usize(0..17)]).collect()
+}
+
+/// The content as a server has to store it: every CRLF, CR or LF ends a line,
+/// and the last line is ended too.
+fn mended(raw: &[u8]) -> Vec<u8> {
+    let mut mended = Vec::new();
+    let mut rest = raw.iter().copied().peekable();
+    while let Some(octet) = rest.next() {
+        if octet == b'\r' || octet == b'\n' {
+            if octet == b'\r' {
+                rest.next_if_eq(&b'\n');
+            }
+            mended.extend_from_slice(b"\r\n");
+        } else {
+            mended.push(octet);
+        }
+    }
+    if !mended.is_empty() && !mended.ends_with(b"\r\n") {
+        mended.extend_from_slice(b"\r\n");
+    }
+    mended
+}
+
+fn content(random: &mut Rng, raw: Arc<[u8]>) -> (Content, bool) {
+    let length = raw.len() as u64;
+    let content = match random.u8(0..4) {
+        0 => Content::from(raw),
+        1 => Content::from(raw.to_vec()),
+        kind => source(random, kind == 2, raw, None),
+    };
+    (if random.bool() { content.promise(length) } else { content }, true)
+}
+
+/// A content that fails, and whether it can be whole all the same.
+fn broken_content(random: &mut Rng, raw: Arc<[u8]>) -> (Content, bool) {
+    let length = raw.len() as u64;
+    let blocking = random.bool();
+    match random.u8(0..5) {
+        0 => {
+            let open = || Err(io::ErrorKind::NotFound.into());
+            (if blocking { Content::blocking(open) } else { Content::reader(open) }, false)
+        }
+        1 => {
+            // ENFILE, a shortage of ours: it is tried again.
+            let open = || Err(io::Error::from_raw_os_error(23));
+            (if blocking { Content::blocking(open) } else { Content::reader(open) }, false)
+        }
+        2 => {
+            let end = random.usize(0..=raw.len());
+            (source(random, blocking, raw, Some(end)), false)
+        }
+        3 => (source(random, blocking, raw, None).promise(length + random.u64(1..50)), false),
+        _ if length == 0 => (Content::from(raw), true),
+        _ => {
+            let promised = random.u64(0..length);
+            (source(random, blocking, raw, None).promise(promised), false)
+        }
+    }
+}
+
+fn source(random: &mut Rng, blocking: bool, raw: Arc<[u8]>, fails_at: Option<usize>) -> Content {
+    let piece = if random.bool() { random.usize(1..20) } else { random.usize(1..100_000) };
+    let open = move || {
+        let reader = Pieces { raw: Arc::clone(&raw), used: 0, piece, fails_at, interrupted: false };
+        Ok(Box::new(reader) as Box<dyn Read + Send>)
+    };
+    if blocking { Content::blocking(open) } else { Content::reader(open) }
+}
+
+/// Reads a few octets at a time, is interrupted now and then, and may fail.
+struct Pieces {
+    raw: Arc<[u8]>,
+    used: usize,
+    piece: usize,
+    fails_at: Option<usize>,
+    interrupted: bool,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.interrupted = !self.interrupted;
+        if self.interrupted {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let end = self.fails_at.unwrap_or(self.raw.len());
+        let rest = &self.raw[self.used..end];
+        if rest.is_empty() && self.fails_at.is_some() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let count = rest.len().min(self.piece).min(out.len());
+        out[..count].copy_from_slice(&rest[..count]);
+        self.used += count;
+        Ok(count)
+    }
+}

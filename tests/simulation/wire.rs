@@ -1,0 +1,344 @@
+//! One lane's connection in virtual time: what is under way between session
+//! and peer. It plays the part of the sockets and of whoever sweeps them, and
+//! it keeps the rules that the session sets for that.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use smtp_bulk::content::ReadJob;
+use smtp_bulk::coordinator::{Lane, Link};
+use smtp_bulk::session::{FLIGHT_BUFFER, Session};
+use smtp_bulk::{Failure, IoFault};
+
+use super::faults::Scene;
+use super::peer::{Arrival, Part, Peer};
+
+/// What a dialling comes to.
+#[derive(Debug)]
+enum Dialled {
+    Connected,
+    Failed(Failure),
+    Postponed(Duration),
+}
+
+#[derive(Debug)]
+struct Dial {
+    number: u64,
+    at: Duration,
+    outcome: Dialled,
+}
+
+#[derive(Debug)]
+struct Connection {
+    number: u64,
+    peer: Peer,
+    up: VecDeque<(Duration, Vec<u8>)>,
+    down: VecDeque<Arrival>,
+    /// What the session has filled and the socket has not taken.
+    leftover: Vec<u8>,
+    writable_at: Duration,
+    job: Option<(Duration, ReadJob)>,
+    reads_when_idle: bool,
+    first_serial: usize,
+    replies: u64,
+}
+
+/// What has moved on a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moved {
+    pub any: bool,
+    pub dialled: bool,
+    /// The opening was put off for want of means of our own.
+    pub postponed: bool,
+    /// The first octet of a flight was written.
+    pub began: bool,
+}
+
+#[derive(Debug)]
+pub struct Wire {
+    lane: usize,
+    epoch: Instant,
+    dial: Option<Dial>,
+    connection: Option<Connection>,
+    pub quits: u64,
+    /// Replies read since the lane was dealt a mail.
+    pub replies: u64,
+}
+
+impl Wire {
+    pub fn new(lane: usize, epoch: Instant) -> Wire {
+        Wire { lane, epoch, dial: None, connection: None, quits: 0, replies: 0 }
+    }
+
+    /// Moves what can be moved now.
+    pub fn sweep(&mut self, lane: &mut Lane, scene: &mut Scene<'_>) -> Moved {
+        let number = lane.connection();
+        if self.connection.as_ref().is_some_and(|connection| connection.number != number) {
+            self.hang_up(scene);
+        }
+        self.dial.take_if(|dial| dial.number != number);
+        let mut moved = Moved::default();
+        match lane.link() {
+            Link::Wanted => {
+                lane.dialling(self.epoch + scene.now);
+                self.dial = Some(Dial { number, ..dial(scene) });
+                moved.dialled = true;
+                moved.any = true;
+            }
+            Link::Dialling => moved = self.finish_dialling(lane, scene),
+            Link::Up => {
+                let now = self.epoch + scene.now;
+                lane.session_mut().check_deadline(now);
+                if let Some(connection) = &mut self.connection {
+                    moved = connection.sweep(lane.session_mut(), now, scene);
+                    self.replies += std::mem::take(&mut connection.replies);
+                }
+            }
+            _ => {}
+        }
+        moved
+    }
+
+    /// When something is due on this lane; never before `now`.
+    pub fn next_event(&self, lane: &Lane, now: Duration) -> Option<Duration> {
+        let mut due: Vec<Duration> = Vec::new();
+        due.extend(self.dial.as_ref().map(|dial| dial.at));
+        if lane.link() == Link::Up {
+            due.extend(lane.session().deadline().map(|at| at.saturating_duration_since(self.epoch)));
+            if let Some(connection) = &self.connection {
+                connection.add_due(lane.session(), &mut due);
+            }
+        }
+        due.into_iter().filter(|at| *at > now).min()
+    }
+
+    /// The client's end is closed: what is under way may arrive, or some of it.
+    pub fn hang_up(&mut self, scene: &mut Scene<'_>) {
+        let Some(mut connection) = self.connection.take() else { return };
+        self.quits += u64::from(connection.peer.has_left());
+        connection.peer.is_orphan = true;
+        let arrives = connection.peer.has_promised() || scene.random.u8(0..4) > 0;
+        for (_, octets) in std::mem::take(&mut connection.up) {
+            if arrives {
+                connection.peer.receive(&octets, scene);
+            } else {
+                connection.peer.lose(&octets, scene);
+            }
+        }
+        scene.truth.connection_gone(self.lane, connection.number, connection.first_serial);
+    }
+
+    fn finish_dialling(&mut self, lane: &mut Lane, scene: &mut Scene<'_>) -> Moved {
+        let Some(dial) = self.dial.take_if(|dial| dial.at <= scene.now) else { return Moved::default() };
+        let now = self.epoch + scene.now;
+        let mut moved = Moved { any: true, ..Moved::default() };
+        match dial.outcome {
+            Dialled::Failed(failure) => lane.not_connected(failure),
+            Dialled::Postponed(wait) => {
+                lane.postponed(now + wait);
+                moved.postponed = true;
+            }
+            Dialled::Connected => {
+                lane.connected(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), now);
+                let first_serial = scene.truth.serials();
+                let reads_when_idle = scene.chance(scene.odds.idle_read);
+                self.connection = Some(Connection {
+                    number: dial.number,
+                    peer: Peer::greet(self.lane, dial.number, scene),
+                    up: VecDeque::new(),
+                    down: VecDeque::new(),
+                    leftover: Vec::new(),
+                    writable_at: Duration::ZERO,
+                    job: None,
+                    reads_when_idle,
+                    first_serial,
+                    replies: 0,
+                });
+            }
+        }
+        moved
+    }
+}
+
+fn dial(scene: &mut Scene<'_>) -> Dial {
+    let mut at = scene.now + scene.delay();
+    let fault = IoFault { kind: io::ErrorKind::ConnectionRefused, text: "refused".into() };
+    let outcome = if scene.chance(scene.odds.postpone) {
+        Dialled::Postponed(Duration::from_millis(scene.random.u64(1..2_000)))
+    } else if scene.chance(scene.odds.dial) {
+        Dialled::Failed(match scene.random.u8(0..3) {
+            0 => Failure::Resolve(fault),
+            1 => Failure::Connect(fault),
+            _ => {
+                at = scene.now + scene.timeouts.connect;
+                Failure::TimedOut { after: scene.timeouts.connect }
+            }
+        })
+    } else {
+        Dialled::Connected
+    };
+    Dial { number: 0, at, outcome }
+}
+
+impl Connection {
+    fn sweep(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> Moved {
+        let mut any = self.carry(scene);
+        any |= self.finish_job(session, scene);
+        let wants = !session.is_over() || self.reads_when_idle;
+        any |= wants && self.read(session, now, scene);
+        let had_begun = session.has_flight_begun();
+        any |= self.write(session, now, scene);
+        let began = !had_begun && session.has_flight_begun();
+        any |= self.carry(scene);
+        Moved { any, began, ..Moved::default() }
+    }
+
+    /// What has arrived at the server is read by it, and its answers set out.
+    fn carry(&mut self, scene: &mut Scene<'_>) -> bool {
+        let mut moved = false;
+        while self.up.front().is_some_and(|(at, _)| *at <= scene.now) {
+            let Some((_, octets)) = self.up.pop_front() else { break };
+            self.peer.receive(&octets, scene);
+            moved = true;
+        }
+        for mut arrival in std::mem::take(&mut self.peer.outbox) {
+            let last = self.down.back().map_or(Duration::ZERO, |last| last.at);
+            arrival.at = arrival.at.max(last);
+            self.down.push_back(arrival);
+        }
+        moved
+    }
+
+    fn has_arrived(&self, scene: &Scene<'_>) -> bool {
+        self.down.front().is_some_and(|arrival| arrival.at <= scene.now)
+    }
+
+    /// One read: some of what has arrived, or the end of the connection.
+    fn read(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> bool {
+        if !self.has_arrived(scene) {
+            return false;
+        }
+        let limit = if scene.chance(scene.odds.short) { scene.random.usize(1..30) } else { usize::MAX };
+        let mut piece = Vec::new();
+        let mut completed = Vec::new();
+        while piece.len() < limit && self.has_arrived(scene) {
+            let Some(arrival) = self.down.front_mut() else { break };
+            let (octets, serial) = match &mut arrival.part {
+                Part::Reply { octets, serial } => (octets, Some(*serial)),
+                Part::Noise(octets) => (octets, None),
+                Part::Close | Part::Reset => break,
+            };
+            let count = octets.len().min(limit - piece.len());
+            piece.extend(octets.drain(..count));
+            if octets.is_empty() {
+                completed.extend(serial);
+                self.down.pop_front();
+            }
+        }
+        if piece.is_empty() {
+            self.ended(session, scene);
+            return true;
+        }
+        let was_waiting = !session.is_over();
+        session.receive(&piece, now);
+        let (at, lane, number) = (scene.now, scene.truth.serials(), self.number);
+        scene.truth.note(|| {
+            let text = String::from_utf8_lossy(piece.get(..60).unwrap_or(&piece)).into_owned();
+            format!("{at:?} connection {number} S: {text:?} (of {lane} replies) {:?}", session.failure())
+        });
+        for serial in completed {
+            if was_waiting && !matches!(session.failure(), Some(Failure::Unexpected(_))) {
+                scene.truth.read(serial);
+                self.replies += 1;
+            }
+            self.peer.owes = false;
+        }
+        true
+    }
+
+    fn ended(&mut self, session: &mut Session, scene: &mut Scene<'_>) {
+        let part = self.down.pop_front().map(|arrival| arrival.part);
+        let (at, number) = (scene.now, self.number);
+        scene.truth.note(|| format!("{at:?} connection {number} ends: {part:?}"));
+        session.lost(match part {
+            Some(Part::Reset) => {
+                Failure::Lost(IoFault { kind: io::ErrorKind::ConnectionReset, text: "reset".into() })
+            }
+            _ => Failure::Closed,
+        });
+    }
+
+    /// One write, with a non-blocking read before a flight's first octet.
+    fn write(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> bool {
+        if session.is_over() {
+            self.leftover.clear();
+            return false;
+        }
+        let nothing_to_write = !session.wants_write() && self.leftover.is_empty();
+        if nothing_to_write || self.writable_at > scene.now {
+            return false;
+        }
+        if !session.has_flight_begun() {
+            if self.read(session, now, scene) {
+                return true;
+            }
+            let silent = self.peer.has_answered_early() || !self.peer.owes && self.up.is_empty();
+            let read = !self.down.iter().any(|arrival| matches!(arrival.part, Part::Reply { .. }));
+            assert!(silent && read, "a flight begins before the reply to the last one");
+        }
+        if self.leftover.is_empty() && !self.fill(session, scene) {
+            // A failed source ends the flight, a slow one has it wait.
+            return session.is_over() || self.job.as_ref().is_some_and(|(at, _)| *at <= scene.now);
+        }
+        if self.peer.is_stalled {
+            return false;
+        }
+        let whole = self.leftover.len();
+        let count = if scene.chance(scene.odds.short) { scene.random.usize(1..=whole) } else { whole };
+        let octets: Vec<u8> = self.leftover.drain(..count).collect();
+        self.down.retain(|arrival| !arrival.is_surplus || arrival.at <= scene.now);
+        let at = self.up.back().map_or(Duration::ZERO, |(at, _)| *at).max(scene.now + scene.delay());
+        self.up.push_back((at, octets));
+        session.wrote(count, now);
+        if count < whole {
+            self.writable_at = scene.now + scene.delay();
+        }
+        true
+    }
+
+    /// Has the session fill the empty buffer; starts the reading that a
+    /// blocking content may need first.
+    fn fill(&mut self, session: &mut Session, scene: &mut Scene<'_>) -> bool {
+        session.fill(&mut self.leftover);
+        assert!(self.leftover.len() <= FLIGHT_BUFFER + 1_024, "{} octets in a flight", self.leftover.len());
+        if self.leftover.is_empty() && self.job.is_none() {
+            let wait = scene.delay();
+            self.job = session.take_read_job().map(|job| (scene.now + wait, job));
+            assert!(self.job.is_some() || session.is_over(), "the session wants to write and gives nothing");
+        }
+        !self.leftover.is_empty()
+    }
+
+    fn finish_job(&mut self, session: &mut Session, scene: &mut Scene<'_>) -> bool {
+        match self.job.take_if(|(at, _)| *at <= scene.now) {
+            Some((_, job)) => {
+                session.return_read_job(job.run());
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn add_due(&self, session: &Session, due: &mut Vec<Duration>) {
+        due.extend(self.up.front().map(|(at, _)| *at));
+        due.extend(self.job.as_ref().map(|(at, _)| *at));
+        if !session.is_over() || self.reads_when_idle {
+            due.extend(self.down.front().map(|arrival| arrival.at));
+        }
+        if session.wants_write() || !self.leftover.is_empty() {
+            due.push(self.writable_at);
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! The world of one run: the coordinator, a wire per lane, virtual time, and
+//! the caller. It alternates sweeps and settles as the mailer does, jumps to
+//! the next thing that is due, and ends the run when nothing is open any more.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use smtp_bulk::coordinator::{Coordinator, Link, Progress};
+use smtp_bulk::{
+    Event, EventKind, Evidence, Handler, MessageVerdict, Outcome, Report, Step, Timeouts, Verdict,
+};
+
+use super::effects::{Effects, Seen};
+use super::faults::Scene;
+use super::plan::{self, Call, MailPlan, Odds, Opinion, Plan};
+use super::truth::{self, Place, Truth};
+use super::wire::Wire;
+
+/// Settles within which every run has to end.
+const MOST_SETTLES: u32 = 20_000;
+
+/// Passes over the lanes within which every run has to end.
+const MOST_PASSES: u32 = 2_000_000;
+
+/// What a callback of ours panics with.
+struct Panicked;
+
+/// What the caller is about to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Sending,
+    Flushing,
+    Leaving,
+    Done,
+}
+
+pub struct World {
+    coordinator: Coordinator,
+    wires: Vec<Wire>,
+    timeouts: Vec<Timeouts>,
+    truth: Truth,
+    effects: Effects,
+    random: Rng,
+    odds: Odds,
+    opinion: Opinion,
+    always: Option<(Step, u16)>,
+    mails: Vec<Option<MailPlan>>,
+    next_mail: usize,
+    next_mail_at: Duration,
+    calls: Vec<(Duration, Call)>,
+    revivals: u32,
+    faultless: bool,
+    abandons: bool,
+    epoch: Instant,
+    now: Duration,
+    phase: Phase,
+    progress: Option<Progress>,
+    settle_wanted: bool,
+    settles: u32,
+    passes: u32,
+    /// Settles in a row after which there was something to settle.
+    unsettled: u32,
+}
+
+/// How much a run had to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Effort {
+    pub settles: u64,
+    pub mails: u64,
+    pub delivered: u64,
+}
+
+/// Runs what `seed` says, and panics where an oracle finds fault.
+pub fn run(seed: u64, trace: bool) -> Effort {
+    let mut world = World::new(seed, trace);
+    while world.phase != Phase::Done {
+        world.step();
+    }
+    world.audit()
+}
+
+impl World {
+    fn new(seed: u64, trace: bool) -> World {
+        let mut random = Rng::with_seed(seed);
+        // Everything else is a distance from it, so that no run depends on it.
+        let epoch = Instant::now();
+        let plan = Plan::draw(&mut random, epoch);
+        let settings = plan.settings;
+        let mut truth = Truth::new(&plan.mails, settings.resend_in_doubt, settings.max_attempts, trace);
+        truth.note(|| format!("seed {seed}\n{:#?}\n{:?}\n{settings:?}", plan.odds, plan.opinion));
+        truth.note(|| format!("always {:?}, calls {:?}\n{:?}", plan.always, plan.calls, plan.hosts));
+        truth.trace = trace;
+        let max_restarts = settings.max_restarts;
+        let hosts = plan.hosts.clone();
+        let coordinator = Coordinator::new(plan.hosts, settings, epoch);
+        let lanes = coordinator.lanes();
+        let effects = Effects::new(lanes, &hosts, max_restarts, plan.mails.len());
+        let timeouts = lanes.iter().map(|lane| lane.host().timeouts.clone()).collect();
+        let wires = (0..lanes.len()).map(|lane| Wire::new(lane, epoch)).collect();
+        World {
+            coordinator,
+            wires,
+            timeouts,
+            truth,
+            effects,
+            random,
+            odds: plan.odds,
+            opinion: plan.opinion,
+            always: plan.always,
+            mails: plan.mails.into_iter().map(Some).collect(),
+            next_mail: 0,
+            next_mail_at: Duration::ZERO,
+            calls: plan.calls,
+            revivals: plan.revivals,
+            faultless: plan.faultless,
+            abandons: plan.abandons,
+            epoch,
+            now: Duration::ZERO,
+            phase: Phase::Sending,
+            progress: None,
+            settle_wanted: true,
+            settles: 0,
+            passes: 0,
+            unsettled: 0,
+        }
+    }
+
+    fn instant(&self) -> Instant {
+        self.epoch + self.now
+    }
+
+    fn step(&mut self) {
+        self.passes += 1;
+        assert!(self.passes < MOST_PASSES, "no end after {MOST_PASSES} passes");
+        self.act_from_outside();
+        let moved = self.sweep();
+        let due = self.progress.and_then(|progress| progress.wake_at).is_some_and(|at| at <= self.instant());
+        let needless = self.random.f64() < self.odds.needless_settle;
+        let over = self.coordinator.is_step_over() && (self.random.bool() || !moved);
+        if self.settle_wanted || over || due || needless {
+            self.settle();
+            self.choose_phase();
+        } else if !moved {
+            self.jump();
+        }
+    }
+
+    // ---- the caller -------------------------------------------------------
+
+    fn act_from_outside(&mut self) {
+        while self.calls.first().is_some_and(|(at, _)| *at <= self.now) && self.phase != Phase::Leaving {
+            let (_, call) = self.calls.remove(0);
+            let now = self.now;
+            self.truth.note(|| format!("{now:?} call {call:?}"));
+            self.settle_wanted = true;
+            match call {
+                Call::Flush(flushing) => self.coordinator.set_flushing(flushing),
+                Call::Restart => self.restart(),
+                Call::Abort => {
+                    self.give_up();
+                    self.restart();
+                }
+                Call::Reconnect(lane) => {
+                    let id = self.coordinator.lanes()[lane].id();
+                    assert!(self.coordinator.reconnect(id));
+                    self.effects.reconnect_called(lane);
+                }
+            }
+        }
+        while self.phase == Phase::Sending && self.next_mail_at <= self.now && self.coordinator.has_room() {
+            if !self.send_next() {
+                break;
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        self.coordinator.restart();
+        self.effects.restart_called();
+    }
+
+    /// Takes one mail; `false` when there is none left.
+    fn send_next(&mut self) -> bool {
+        let number = self.next_mail;
+        let Some(mail) = self.mails.get_mut(number).and_then(Option::take) else { return false };
+        self.next_mail += 1;
+        let now = self.instant();
+        assert!(self.coordinator.take(mail.message, now).is_ok(), "there was room");
+        self.truth.taken(number);
+        self.settle_wanted = true;
+        if self.random.f64() < self.odds.delay / 4.0 {
+            self.next_mail_at = self.now + Duration::from_millis(self.random.u64(0..3_000));
+        }
+        true
+    }
+
+    fn choose_phase(&mut self) {
+        let open = self.coordinator.open_mails();
+        let all_sent = self.next_mail == self.mails.len();
+        let retired = self.progress.is_some_and(|progress| progress.is_retired());
+        if self.phase == Phase::Leaving {
+            if self.coordinator.lanes().iter().all(|lane| lane.link() == Link::Down) {
+                self.phase = Phase::Done;
+            }
+        } else if all_sent && open == 0 {
+            let now = self.instant();
+            self.coordinator.say_goodbye(now);
+            self.effects.closed();
+            self.phase = Phase::Leaving;
+            self.settle_wanted = true;
+        } else if retired && self.revivals > 0 {
+            self.revivals -= 1;
+            self.restart();
+            self.settle_wanted = true;
+        } else if retired {
+            self.next_mail = self.mails.len();
+            self.give_up();
+            self.settle_wanted = true;
+        } else if all_sent && self.phase == Phase::Sending && self.calls.is_empty() {
+            self.coordinator.set_flushing(true);
+            self.phase = Phase::Flushing;
+            self.settle_wanted = true;
+        }
+    }
+
+    /// Aborts or abandons. A report that panics does not stop it for good.
+    fn give_up(&mut self) {
+        let abandons = self.abandons;
+        for _ in 0..100 {
+            let now = self.instant();
+            self.effects.before_settle(self.coordinator.lanes());
+            let mut callbacks = Callbacks {
+                random: &mut self.random,
+                odds: &self.odds,
+                opinion: &self.opinion,
+                truth: &mut self.truth,
+                effects: &mut self.effects,
+                dropped: Vec::new(),
+                gives_up: true,
+                now: self.now,
+            };
+            let coordinator = &mut self.coordinator;
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                if abandons {
+                    coordinator.abandon(now, &mut callbacks);
+                    return Vec::new();
+                }
+                coordinator.abort(now, &mut callbacks)
+            }));
+            match result {
+                Ok(returned) => {
+                    returned.iter().for_each(|message| self.truth.returned(message));
+                    assert_eq!(self.coordinator.open_mails(), 0, "mails are open after all was given up");
+                    return self.effects.closed();
+                }
+                Err(payload) if payload.is::<Panicked>() => {}
+                Err(payload) => resume_unwind(payload),
+            }
+        }
+        panic!("giving up never ends");
+    }
+
+    // ---- sweep ------------------------------------------------------------
+
+    fn sweep(&mut self) -> bool {
+        let count = self.wires.len();
+        let first = self.random.usize(0..count);
+        let mut any = false;
+        for index in (0..count).map(|offset| (first + offset) % count) {
+            let mut scene = Scene {
+                now: self.now,
+                random: &mut self.random,
+                odds: &self.odds,
+                always: self.always,
+                timeouts: &self.timeouts[index],
+                truth: &mut self.truth,
+            };
+            let lane = &mut self.coordinator.lanes_mut()[index];
+            let moved = self.wires[index].sweep(lane, &mut scene);
+            any |= moved.any;
+            if moved.dialled {
+                self.effects.dialled(index, self.now);
+            }
+            if moved.postponed {
+                self.effects.postponed(index);
+                self.settle_wanted = true;
+            }
+            if moved.began && self.faultless {
+                self.check_lockstep(index);
+            }
+        }
+        any
+    }
+
+    /// Without faults nobody is a step ahead of anybody in the batch.
+    fn check_lockstep(&self, index: usize) {
+        let lanes = self.coordinator.lanes();
+        let ahead = self.wires[index].replies;
+        for (other, lane) in lanes.iter().enumerate().filter(|(_, lane)| lane.held() > 0) {
+            let replies = self.wires[other].replies;
+            assert!(lanes[index].held() == 0 || replies >= ahead, "lane {index} runs ahead of lane {other}");
+            assert!(lane.is_waited_for() || lane.session().is_over());
+        }
+    }
+
+    fn jump(&mut self) {
+        let mut due: Vec<Duration> = Vec::new();
+        due.extend(self.calls.first().map(|(at, _)| *at));
+        if self.phase == Phase::Sending && self.coordinator.has_room() && self.next_mail < self.mails.len() {
+            due.push(self.next_mail_at);
+        }
+        let wake_at = self.progress.and_then(|progress| progress.wake_at);
+        due.extend(wake_at.map(|at| at.saturating_duration_since(self.epoch)));
+        for (lane, wire) in self.coordinator.lanes().iter().zip(&self.wires) {
+            due.extend(wire.next_event(lane, self.now));
+        }
+        let next = due.into_iter().filter(|at| *at > self.now).min();
+        let phase = self.phase;
+        self.now = next.unwrap_or_else(|| panic!("nothing will ever happen again while {phase:?}"));
+    }
+
+    // ---- settle -----------------------------------------------------------
+
+    fn settle(&mut self) {
+        self.settle_wanted = false;
+        self.settles += 1;
+        assert!(self.settles < MOST_SETTLES, "no end after {MOST_SETTLES} settles");
+        let now = self.instant();
+        self.effects.before_settle(self.coordinator.lanes());
+        let held: Vec<usize> = self.coordinator.lanes().iter().map(|lane| lane.held()).collect();
+        let mut callbacks = Callbacks {
+            random: &mut self.random,
+            odds: &self.odds,
+            opinion: &self.opinion,
+            truth: &mut self.truth,
+            effects: &mut self.effects,
+            dropped: Vec::new(),
+            gives_up: false,
+            now: self.now,
+        };
+        let coordinator = &mut self.coordinator;
+        let progress = loop {
+            match catch_unwind(AssertUnwindSafe(|| coordinator.settle(now, &mut callbacks))) {
+                Ok(progress) => break progress,
+                Err(payload) if payload.is::<Panicked>() => {}
+                Err(payload) => resume_unwind(payload),
+            }
+        };
+        for mail in std::mem::take(&mut callbacks.dropped) {
+            let place = self.truth.place(mail);
+            assert_eq!(place, Place::Reported, "mail {mail} was dropped, and is still on its way");
+        }
+        let batches = self.coordinator.summary(now).batches;
+        let new_batch = batches > self.effects.batches();
+        let lanes = self.coordinator.lanes();
+        self.effects.after_settle(lanes, &progress, batches, self.now);
+        // A lane that is taken out of the batch may have been the last one
+        // that the others waited for: that is seen at the next settle.
+        self.unsettled = if self.coordinator.is_step_over() { self.unsettled + 1 } else { 0 };
+        assert!(self.unsettled < 2, "settle leaves something to settle");
+        for ((lane, wire), held) in lanes.iter().zip(&mut self.wires).zip(held) {
+            if lane.held() > 0 && (held == 0 || new_batch) {
+                wire.replies = 0;
+            }
+        }
+        self.progress = Some(progress);
+        self.trace_settle(&progress);
+    }
+
+    fn trace_settle(&self, progress: &Progress) {
+        let lanes = self.coordinator.lanes();
+        self.truth.note(|| {
+            let states: Vec<String> = lanes
+                .iter()
+                .map(|lane| {
+                    let step = lane.session().step();
+                    format!(
+                        "{:?}/{:?}#{} {step} {}",
+                        lane.standing(),
+                        lane.link(),
+                        lane.connection(),
+                        lane.held()
+                    )
+                })
+                .collect();
+            format!("{:?} settled: {}; {progress:?}", self.now, states.join(" | "))
+        });
+    }
+
+    // ---- the end ----------------------------------------------------------
+
+    fn audit(mut self) -> Effort {
+        let mut quits = 0;
+        for (index, wire) in self.wires.iter_mut().enumerate() {
+            let mut scene = Scene {
+                now: self.now,
+                random: &mut self.random,
+                odds: &self.odds,
+                always: self.always,
+                timeouts: &self.timeouts[index],
+                truth: &mut self.truth,
+            };
+            wire.hang_up(&mut scene);
+            quits += wire.quits;
+        }
+        self.truth.audit(self.faultless);
+        let summary = self.coordinator.summary(self.instant());
+        self.truth.audit_counts(&summary);
+        if self.faultless {
+            let stood: u64 = summary.hosts.iter().map(|host| host.connections).sum();
+            assert_eq!(quits, stood, "a session was not ended by QUIT");
+            assert_eq!(summary.requeued, 0, "requeued without a fault");
+        }
+        let counts = self.truth.counts;
+        Effort { settles: u64::from(self.settles), mails: counts.taken, delivered: counts.delivered }
+    }
+}
+
+/// The callbacks of a run: they answer by chance, and tell the oracles.
+struct Callbacks<'a> {
+    random: &'a mut Rng,
+    odds: &'a Odds,
+    opinion: &'a Opinion,
+    truth: &'a mut Truth,
+    effects: &'a mut Effects,
+    /// Mails that have to be reported when the settle is over.
+    dropped: Vec<usize>,
+    /// The caller has given up everything.
+    gives_up: bool,
+    now: Duration,
+}
+
+impl Callbacks<'_> {
+    fn event(&mut self, event: &Event<'_>) -> Verdict {
+        let now = self.now;
+        let lane = self.effects.index(event.lane);
+        let mail = event.message.map(|message| truth::number(message.message_id()));
+        if let Some(reply) = event.reply() {
+            let serial = truth::serial(reply);
+            let serial = serial.unwrap_or_else(|| panic!("a callback is told what answers nothing: {reply}"));
+            self.truth.asked_about(serial, lane, event.step, mail);
+        }
+        let panics = self.random.f64() < self.odds.panic;
+        let verdict = match self.opinion.always {
+            _ if panics => Verdict::DEFAULT,
+            Some((kind, verdict)) if kind == event.kind => verdict,
+            _ => plan::verdict(self.random, self.opinion.session, self.opinion.message),
+        };
+        self.truth
+            .note(|| format!("{now:?} {event} -> {} {:?} panics: {panics}", verdict.code(), verdict.message));
+        self.effects.see(Seen {
+            lane,
+            kind: event.kind,
+            step: event.step,
+            code: event.reply().map(|reply| reply.code().as_u16()),
+            is_client: matches!(event.evidence, Evidence::Client(_)),
+            mail,
+            attempt: event.attempt,
+            verdict,
+        });
+        if let (Some(mail), MessageVerdict::Drop) = (mail, verdict.message) {
+            self.truth.drop_said(mail);
+            let too_late = (event.kind, event.step) == (EventKind::Pass, Step::Content);
+            if !too_late && !self.effects.in_doubt(lane) {
+                self.dropped.push(mail);
+            }
+        }
+        if panics {
+            resume_unwind(Box::new(Panicked));
+        }
+        verdict
+    }
+}
+
+impl Handler for Callbacks<'_> {
+    fn connect_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn connect_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn reconnect_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn reconnect_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn hang(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+
+    fn report(&mut self, report: Report<'_>) {
+        let now = self.now;
+        self.truth.note(|| {
+            let id = report.message.message_id();
+            format!("{now:?} report {id} attempts {} {}", report.attempts, report.outcome)
+        });
+        self.truth.reported(&report);
+        let finished =
+            matches!(report.outcome, Outcome::Delivered(_) | Outcome::Partial | Outcome::Refused(_));
+        if let Some(lane) = report.lane.filter(|_| finished) {
+            // What expires, or is given up, is reported without a lane's having
+            // done anything.
+            let by_lane = report.message.expiry().is_none() && !self.gives_up;
+            let lane = self.effects.index(lane);
+            self.effects.finished(lane, by_lane);
+        }
+        if self.random.f64() < self.odds.panic {
+            resume_unwind(Box::new(Panicked));
+        }
+    }
+}
