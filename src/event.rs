@@ -98,15 +98,15 @@ pub struct Event<'a> {
     pub step: Step,
     /// The message that the lane holds, if any.
     pub message: Option<&'a Message>,
-    /// The recipient that a reply to RCPT is about.
+    /// The recipient that a reply to RCPT, or its absence, is about.
     pub recipient: Option<&'a ForwardPath>,
     /// The reply or the failure.
     pub evidence: Evidence<'a>,
     /// The number of this attempt, from 1: of the message when there is one,
     /// else of opening the lane without a finished mail in between.
     pub attempt: u32,
-    /// Time since the step began. In lockstep that is the time that the whole
-    /// step took, since replies are judged when the slowest lane has its own.
+    /// Time from the beginning of the step until the reply was read, or the
+    /// failure was judged.
     pub elapsed: Duration,
 }
 

@@ -31,8 +31,9 @@ pub enum Failure {
     Garbage,
     /// A reply was longer than the limits of [`crate::reply`].
     TooLong,
-    /// The server spoke without being asked.
-    Unsolicited,
+    /// The server spoke without being asked: this, where it is a reply, such
+    /// as the 421 of a server that ends an idle session.
+    Unsolicited(Option<ReplyBuf>),
     /// A reply that means another thing than the one awaited, such as a 250
     /// to DATA, or one that came before the content had been sent.
     Unexpected(ReplyCode),
@@ -51,7 +52,7 @@ impl Failure {
             Failure::TimedOut { .. } => "a late reply would be taken for the answer to another command",
             Failure::Closed | Failure::Lost(_) => "the connection is gone",
             Failure::Garbage | Failure::TooLong => "nobody can tell where the next reply begins",
-            Failure::Unsolicited => "replies can no longer be told apart from answers",
+            Failure::Unsolicited(_) => "replies can no longer be told apart from answers",
             Failure::Unexpected(_) => "client and server no longer agree on what comes next",
             Failure::Content(_) => "the rest of the content is missing, and only closing gives it up",
         }
@@ -69,7 +70,8 @@ impl fmt::Display for Failure {
             Failure::Lost(fault) => write!(f, "connection lost: {fault}"),
             Failure::Garbage => f.write_str("the server sent what is no reply"),
             Failure::TooLong => f.write_str("the server's reply is too long"),
-            Failure::Unsolicited => f.write_str("the server spoke unasked"),
+            Failure::Unsolicited(None) => f.write_str("the server spoke unasked"),
+            Failure::Unsolicited(Some(reply)) => write!(f, "the server spoke unasked: {reply}"),
             Failure::Unexpected(code) => write!(f, "the server answered out of turn: {code}"),
             Failure::Content(error) => fmt::Display::fmt(error, f),
         }

@@ -126,6 +126,14 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// The reply at the start of `raw`, if a whole one is there.
+    pub(crate) fn parse_first(raw: &'a [u8]) -> Option<Reply<'a>> {
+        match ReplyReader::default().feed(raw) {
+            Fed { found: Found::Reply(code), consumed } => Some(Reply { code, raw: raw.get(..consumed)? }),
+            _ => None,
+        }
+    }
+
     /// The code of all its lines.
     pub fn code(&self) -> ReplyCode {
         self.code

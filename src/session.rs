@@ -275,9 +275,9 @@ impl Session {
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         let mut rest = bytes;
         while !rest.is_empty() && self.failure.is_none() && !self.spent {
-            let Some(owed) = self.owed.front().copied() else { return self.fail(Failure::Unsolicited) };
+            let Some(owed) = self.owed.front().copied() else { return self.unsolicited(rest) };
             if self.written == self.flight_start && owed.step != Step::Greeting {
-                return self.fail(Failure::Unsolicited);
+                return self.unsolicited(rest);
             }
             let fed = self.reader.feed(rest);
             let (taken, left) = rest.split_at_checked(fed.consumed).unwrap_or((rest, &[]));
@@ -364,12 +364,18 @@ impl Session {
         if self.failure.is_some() { self.failed_at } else { self.awaited() }
     }
 
+    /// The recipient that the reply being waited for is about, at RCPT.
+    pub fn recipient(&self) -> Option<u32> {
+        self.owed.front().filter(|owed| owed.step == Step::Rcpt).map(|owed| owed.recipient)
+    }
+
     /// The first reply that has not been judged.
     pub fn answer(&self) -> Option<Answer<'_>> {
         let answered = self.answers.front()?;
         let raw = self.text.get(self.text_judged..answered.text_end).unwrap_or_default();
         let reply = reply::view(answered.code, raw);
-        Some(Answer { step: answered.owed.step, recipient: answered.owed.recipient, reply })
+        let took = self.began.map_or(Duration::ZERO, |began| answered.at.saturating_duration_since(began));
+        Some(Answer { step: answered.owed.step, recipient: answered.owed.recipient, reply, took })
     }
 
     /// The first reply has been judged.
@@ -470,6 +476,10 @@ impl Session {
         }
     }
 
+    fn unsolicited(&mut self, bytes: &[u8]) {
+        self.fail(Failure::Unsolicited(Reply::parse_first(bytes).map(|reply| reply.to_owned())));
+    }
+
     fn answered(&mut self, owed: Owed, code: ReplyCode, now: Instant) {
         let refused = code.is_transient() || code.is_permanent();
         if owed.ends_at.is_none_or(|end| end > self.written) {
@@ -496,7 +506,7 @@ impl Session {
             Step::Content if !self.spent || code.is_closing() => self.transaction = Transaction::None,
             _ => {}
         }
-        self.answers.push_back(Answered { owed, code, text_end: self.text.len() });
+        self.answers.push_back(Answered { owed, code, text_end: self.text.len(), at: now });
     }
 
     fn greeted(&mut self, code: ReplyCode, now: Instant) {

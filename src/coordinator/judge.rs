@@ -304,7 +304,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let untouched = step == Step::Rset || (step == Step::Mail && !session.has_flight_begun());
         let plan = if session.is_in_doubt() { Plan::InDoubt } else { Plan::Again { counted: !untouched } };
         let elapsed = self.step_took();
-        let verdict = self.consult(EventKind::Hang, step, None, Some(Evidence::Failure(&failure)), elapsed);
+        let recipient = session.recipient();
+        let verdict =
+            self.consult(EventKind::Hang, step, recipient, Some(Evidence::Failure(&failure)), elapsed);
         if !self.lane.mails.is_empty() {
             self.conclude(plan, verdict);
         }
@@ -420,8 +422,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn consult_about_answer(&mut self, kind: EventKind) -> Verdict {
         let Some(answer) = self.lane.session.answer() else { return Verdict::DEFAULT };
         let recipient = (answer.step == Step::Rcpt).then_some(answer.recipient);
-        let step = answer.step;
-        self.consult(kind, step, recipient, None, self.step_took())
+        let (step, took) = (answer.step, answer.took);
+        self.consult(kind, step, recipient, None, took)
     }
 
     /// Asks the handler; without `evidence` it is about the session's answer.

@@ -2,6 +2,7 @@
 //! answers that have come. Plain values.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use crate::reply::{Reply, ReplyCode};
 
@@ -69,6 +70,7 @@ pub(super) struct Answered {
     pub(super) code: ReplyCode,
     /// Where its text ends in the session's buffer.
     pub(super) text_end: usize,
+    pub(super) at: Instant,
 }
 
 /// A reply and what it answers.
@@ -80,6 +82,8 @@ pub struct Answer<'a> {
     pub recipient: u32,
     /// What the server said.
     pub reply: Reply<'a>,
+    /// Time from the beginning of the flight until the reply was read.
+    pub took: Duration,
 }
 
 impl Answer<'_> {

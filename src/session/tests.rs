@@ -129,6 +129,12 @@ impl Talk {
     }
 
     /// The session has failed so, at this step, for good.
+    fn unsolicited(&mut self, step: Step) {
+        let failure = self.session.failure().cloned().unwrap();
+        assert!(matches!(failure, Failure::Unsolicited(_)), "{failure:?}");
+        self.failed(&failure, step);
+    }
+
     fn failed(&mut self, failure: &Failure, step: Step) {
         assert_eq!(self.session.failure(), Some(failure));
         assert_eq!(self.session.step(), step);
@@ -149,6 +155,15 @@ fn unexpected(code: u16) -> Failure {
 }
 
 // ---- opening ----------------------------------------------------------------
+
+#[test]
+fn what_was_said_unasked_is_told() {
+    let bytes = b"421 4.4.2 idle for too long\r\n";
+    let mut session = Session::new(Arc::new(Timeouts::default()));
+    session.receive(bytes, Instant::now());
+    let text = session.failure().unwrap().to_string();
+    assert_eq!(text, "the server spoke unasked: 421 4.4.2 idle for too long");
+}
 
 #[test]
 fn ehlo_tells_what_the_server_offers() {
@@ -222,7 +237,7 @@ fn a_byte_before_a_flight_is_a_failure() {
     let mut talk = Talk::ready();
     talk.mail();
     talk.hear("2");
-    talk.failed(&Failure::Unsolicited, Step::Mail);
+    talk.unsolicited(Step::Mail);
     assert!(!talk.session.has_flight_begun());
 }
 
@@ -230,7 +245,7 @@ fn a_byte_before_a_flight_is_a_failure() {
 fn a_byte_to_a_resting_session_is_a_failure() {
     let mut talk = Talk::ready();
     talk.hear("421 closing\r\n");
-    talk.failed(&Failure::Unsolicited, Step::Idle);
+    talk.unsolicited(Step::Idle);
 }
 
 #[test]
@@ -240,14 +255,14 @@ fn a_byte_behind_a_steps_reply_is_a_failure_of_that_step() {
     talk.say("MAIL FROM:<ann@example.org>\r\n");
     talk.hear("250 ok\r\n2");
     assert_eq!(talk.session.answer().unwrap().step, Step::Mail);
-    talk.failed(&Failure::Unsolicited, Step::Mail);
+    talk.unsolicited(Step::Mail);
 }
 
 #[test]
 fn a_byte_behind_the_greeting_is_a_failure() {
     let mut talk = Talk::opened();
     talk.hear("220 mx\r\n250 mx\r\n");
-    talk.failed(&Failure::Unsolicited, Step::Ehlo);
+    talk.unsolicited(Step::Ehlo);
 }
 
 #[test]
@@ -256,7 +271,7 @@ fn a_byte_behind_the_reply_to_ehlo_is_a_failure() {
     talk.hear("220 mx\r\n");
     talk.say("EHLO client.example\r\n");
     talk.hear("250 mx\r\n250 mx\r\n");
-    talk.failed(&Failure::Unsolicited, Step::Idle);
+    talk.unsolicited(Step::Idle);
 }
 
 #[test]
@@ -266,7 +281,7 @@ fn surplus_behind_354_keeps_the_content_back() {
     talk.say("DATA\r\n");
     talk.hear("354 go on\r\n250 ok\r\n");
     assert_eq!(talk.session.answer().unwrap().reply.code().as_u16(), 354);
-    talk.failed(&Failure::Unsolicited, Step::Data);
+    talk.unsolicited(Step::Data);
     assert!(!talk.session.is_in_doubt());
 }
 
@@ -275,7 +290,7 @@ fn surplus_behind_354_that_comes_late_is_not_taken_for_the_answer_to_the_content
     let mut talk = Talk::before_content("hello");
     talk.session.content(talk.now);
     talk.hear("250 ok\r\n");
-    talk.failed(&Failure::Unsolicited, Step::Content);
+    talk.unsolicited(Step::Content);
     assert!(!talk.session.is_in_doubt());
 }
 
@@ -287,7 +302,7 @@ fn surplus_behind_a_lone_final_reply_leaves_that_reply_valid() {
     assert!(answer.is_pass());
     assert_eq!(answer.reply.to_string(), "250 queued");
     assert!(!talk.session.is_in_doubt());
-    talk.failed(&Failure::Unsolicited, Step::Content);
+    talk.unsolicited(Step::Content);
 }
 
 #[test]
