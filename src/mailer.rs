@@ -290,15 +290,18 @@ impl Mailer {
         self.drive(|_, progress| progress.untried == 0 && progress.active > 0).await
     }
 
-    /// Settles and sweeps in turn until `is_done`, or every lane is retired.
+    /// Settles and sweeps in turn until `is_done`, or every lane is retired;
+    /// what is held then is given back at once, and not by a later call.
     async fn drive(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {
         let mut sweeps = 0;
         loop {
             self.settle();
-            if is_done(&self.coordinator, &self.progress) {
+            let is_retired = self.progress.is_retired();
+            let is_stranded = is_retired && self.coordinator.open_mails() > 0;
+            if !is_stranded && is_done(&self.coordinator, &self.progress) {
                 return Ok(());
             }
-            if self.progress.is_retired() {
+            if is_retired {
                 return Err(self.all_retired());
             }
             sweeps = if self.sweep_once().await { 0 } else { sweeps + 1 };
