@@ -217,12 +217,14 @@ impl Mailer {
     /// # Errors
     /// When every lane is retired before all is sent: gives back the rest.
     pub async fn quit(&mut self) -> Result<Summary, Error> {
-        if self.is_closed {
+        if self.is_closed && self.progress.connected == 0 {
             return Ok(self.summary());
         }
-        self.flush().await?;
-        self.coordinator.say_goodbye(Instant::now());
-        self.is_closed = true;
+        if !self.is_closed {
+            self.flush().await?;
+            self.coordinator.say_goodbye(Instant::now());
+            self.is_closed = true;
+        }
         while self.progress.connected > 0 {
             self.settle();
             if self.progress.connected > 0 {
