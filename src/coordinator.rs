@@ -346,6 +346,7 @@ impl Coordinator {
         let lanes = self.lanes.len();
         let first = self.first_lane;
         let mut retries = self.desk.retries();
+        let mut has_begun = false;
         let mut next = 0;
         while next < lanes {
             if !self.lane_at(first + next).is_some_and(|lane| lane.is_free()) {
@@ -357,8 +358,11 @@ impl Coordinator {
             let position = (first + place) % lanes;
             if let Some(lane) = self.lanes.get_mut(position) {
                 Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.begin(mail);
+                has_begun = true;
             }
         }
+        // When all had expired there is no batch.
+        self.desk.batch_running = has_begun;
         self.first_lane = (first + next) % lanes.max(1);
         self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
     }

@@ -242,6 +242,11 @@ impl Desk {
     /// Puts a mail back that has not been begun, or was not to blame.
     pub(super) fn put_back(&mut self, mail: Mail) {
         self.count_requeue(mail.last_lane);
+        self.keep(mail);
+    }
+
+    /// Takes a mail from a lane into the backlog.
+    pub(super) fn keep(&mut self, mail: Mail) {
         self.retries.push_back(mail);
     }
 

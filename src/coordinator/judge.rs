@@ -129,7 +129,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             self.conclude(Plan::InDoubt, Verdict::DEFAULT);
         }
         while let Some(mail) = self.lane.mails.pop_front() {
-            self.desk.put_back(mail);
+            self.desk.keep(mail);
         }
         self.lane.disconnect();
         self.lane.retire(self.now);
