@@ -385,7 +385,9 @@ impl Watch {
     fn told(&mut self, event: &Event<'_>) -> Verdict {
         let (host, thread) = (event.host, event.lane.thread as usize);
         if event.kind.is_trouble() {
-            if event.failure().is_some() {
+            let code = event.reply().map(|reply| reply.code());
+            let blames_session = code.is_some_and(|code| code.is_closing() || code.blames_session());
+            if event.failure().is_some() || blames_session {
                 self.last_trouble = Some(event.to_string());
             }
             if self.journal.wants(Level::TROUBLE) {

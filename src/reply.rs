@@ -50,6 +50,12 @@ impl ReplyCode {
     pub const fn is_closing(self) -> bool {
         self.0 == 421
     }
+
+    /// 500, 502, 503, 530, 538: before the content they are about the session
+    /// or the host, and never about the mail.
+    pub(crate) const fn blames_session(self) -> bool {
+        matches!(self.0, 500 | 502 | 503 | 530 | 538)
+    }
 }
 
 impl fmt::Display for ReplyCode {

@@ -37,7 +37,7 @@ impl Blame {
         Some(match code.as_u16() {
             421 => Blame::Session,
             _ if answer.step == Step::Rset => Blame::Session,
-            500 | 502 | 503 | 530 | 538 if before_content => Blame::Session,
+            _ if before_content && code.blames_session() => Blame::Session,
             _ if answer.step == Step::Rcpt && mail.has_accepted() && is_too_many(answer.reply) => {
                 Blame::TooMany
             }
