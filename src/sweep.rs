@@ -17,7 +17,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -52,6 +52,8 @@ pub(crate) struct Sweep {
     /// The lanes that only owe a reply, and how far they have been awaited.
     order: Vec<usize>,
     cursor: usize,
+    /// The place in the order whose lane wakes the task.
+    awaited: Option<usize>,
     /// No lane's deadline is before this; `None` when none has one.
     earliest: Option<Instant>,
     timer: Option<Timer>,
@@ -82,6 +84,7 @@ impl Sweep {
             settled: true,
             order: Vec::with_capacity(lanes),
             cursor: 0,
+            awaited: None,
             earliest: None,
             timer: None,
             timer_at: None,
@@ -141,6 +144,7 @@ impl Sweep {
     fn begin(&mut self, lanes: &mut [Lane], now: Instant) {
         self.order.clear();
         self.cursor = 0;
+        self.awaited = None;
         self.earliest = None;
         for index in 0..lanes.len() {
             let (Some(lane), Some(slot)) = (lanes.get_mut(index), self.slots.get_mut(index)) else {
@@ -211,17 +215,48 @@ impl Sweep {
 
     // ---- lanes that only owe a reply --------------------------------------
 
+    /// Reads what is there, lane by lane, and waits for one in the middle of
+    /// the rest: when that one's reply has come, so have most of the others,
+    /// and the barrier waits for the last one anyway.
     fn read_in_order(&mut self, cx: &Context<'_>, lanes: &mut [Lane], now: Instant) {
-        while let Some(&index) = self.order.get(self.cursor) {
-            let (Some(lane), Some(slot)) = (lanes.get_mut(index), self.slots.get_mut(index)) else { return };
-            let mut wire = Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now };
-            while !wire.lane.session().is_over() {
-                if !wire.read(Some(cx.waker())) {
-                    return;
-                }
+        if let Some(place) = self.awaited {
+            if self.read_place(place, Some(cx.waker()), lanes, now) == Some(false) {
+                return;
             }
+            self.awaited = None;
+        }
+        while self.read_place(self.cursor, None, lanes, now) == Some(true) {
             self.cursor += 1;
         }
+        let middle = self.cursor + self.order.len().saturating_sub(self.cursor) / 2;
+        let rest = (middle..self.order.len()).chain(self.cursor..middle);
+        for place in rest {
+            if self.read_place(place, Some(cx.waker()), lanes, now) == Some(false) {
+                self.awaited = Some(place);
+                return;
+            }
+        }
+    }
+
+    /// Reads what is there on the lane at this place of the order, and says
+    /// whether its step is over; `None` behind the last place.
+    fn read_place(
+        &mut self,
+        place: usize,
+        task: Option<&Waker>,
+        lanes: &mut [Lane],
+        now: Instant,
+    ) -> Option<bool> {
+        let index = *self.order.get(place)?;
+        let (lane, slot) = (lanes.get_mut(index)?, self.slots.get_mut(index)?);
+        let mut wire = Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now };
+        while !wire.lane.session().is_over() {
+            let has_read = if task.is_some() { wire.read(task) } else { wire.read_what_is_there() };
+            if !has_read {
+                return Some(false);
+            }
+        }
+        Some(true)
     }
 
     // ---- connecting -------------------------------------------------------

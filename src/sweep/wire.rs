@@ -154,6 +154,17 @@ impl Wire<'_> {
         }
     }
 
+    /// Reads once what is there, and is not woken for more. Says whether
+    /// anything came.
+    pub(super) fn read_what_is_there(&mut self) -> bool {
+        let read = self.try_read();
+        let has_read = read.is_some();
+        if let Some(read) = read {
+            self.received(read);
+        }
+        has_read
+    }
+
     /// Takes what has come, without being woken for more: before a deadline
     /// is judged, and from a connection that cannot be written to any more
     /// but may still hold why.
@@ -172,9 +183,7 @@ impl Wire<'_> {
         if session.has_flight_begun() || !session.wants_write() {
             return true;
         }
-        if let Some(read) = self.try_read() {
-            self.received(read);
-        }
+        self.read_what_is_there();
         self.lane.session().failure().is_none()
     }
 

@@ -387,7 +387,9 @@ impl Effects {
         }
         assert_eq!(lane.held(), 0, "lane {index} holds a mail after a restart");
         // A lane whose connection was refused waits through its back-off.
-        let waits = lane.standing() == Standing::Benched && lane.link() == Link::Down && (before.is_opening || !before.is_up);
+        let waits = lane.standing() == Standing::Benched
+            && lane.link() == Link::Down
+            && (before.is_opening || !before.is_up);
         assert!(waits || lane.standing() == Standing::Opening, "lane {index} is not opened anew");
         if before.is_opening || waits {
             return;
