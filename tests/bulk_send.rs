@@ -1,0 +1,385 @@
+//! The main job as its user runs it: the program `bulk_send`, its files, its output, its exit code.
+
+mod support;
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, OnceLock};
+
+use smtp_bulk::sink::{Fault, Misdeed, Sink, Step as At};
+
+use support::{ClosedPort, PATIENCE, sink};
+
+/// The program, built once. `cargo test` alone does not build an example that has tests of its own.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        // This test is <target>/<profile>/deps/bulk_send-<hash>.
+        let this = std::env::current_exe().unwrap();
+        let folder = this.ancestors().nth(2).unwrap();
+        let profile = match folder.file_name().unwrap().to_str().unwrap() {
+            "debug" => "test",
+            profile => profile,
+        };
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--offline", "--example", "bulk_send", "--profile", profile])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("CARGO_TARGET_DIR", folder.parent().unwrap())
+            .status();
+        assert!(built.unwrap().success(), "the example builds");
+        folder.join("examples").join(format!("bulk_send{}", std::env::consts::EXE_SUFFIX))
+    })
+}
+
+/// How a run ended.
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Run {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+impl Run {
+    /// A figure of the JSON object on the last line of standard output.
+    fn figure(&self, name: &str) -> u64 {
+        let line = self.out.lines().last().unwrap_or_default();
+        assert!(line.starts_with('{') && line.ends_with('}'), "{line:?}: {}", self.err);
+        let (_, rest) = line.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name}: {line}"));
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap()
+    }
+
+    /// That the outcomes add up to `taken`.
+    fn check_sum(&self) {
+        let outcomes = ["delivered", "partial", "refused", "abandoned", "dropped", "in_doubt", "unsent"];
+        let sum: u64 = outcomes.into_iter().map(|name| self.figure(name)).sum();
+        assert_eq!(sum, self.figure("taken"), "{}", self.out);
+    }
+
+    /// The lines of the program itself on standard error.
+    fn complaints(&self) -> Vec<&str> {
+        self.err.lines().filter_map(|line| line.strip_prefix("bulk_send: ")).collect()
+    }
+}
+
+fn bulk_send(arguments: &[&str]) -> Run {
+    Command::new(program()).args(arguments).stdin(Stdio::null()).output().unwrap().into()
+}
+
+/// A folder with files for a run.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The rows of a file of undelivered mail, without its header.
+    fn rows(&self, name: &str) -> Vec<Vec<String>> {
+        let mut rows = csv::Reader::from_path(self.path(name)).unwrap();
+        let row = |row: csv::Result<csv::StringRecord>| row.unwrap().iter().map(str::to_owned).collect();
+        rows.records().map(row).collect()
+    }
+}
+
+fn address(sink: &Sink) -> String {
+    sink.address().to_string()
+}
+
+// ---- runs that work -----------------------------------------------------------------------------
+
+#[test]
+fn without_a_host_it_sends_to_its_own_server() {
+    let run = bulk_send(&["--count", "500", "--json"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    run.check_sum();
+    assert_eq!((run.figure("taken"), run.figure("delivered"), run.figure("batches")), (500, 500, 5));
+    assert_eq!(run.out.lines().count(), 1, "nothing but the figures: {}", run.out);
+    assert!(!run.err.contains('\r') && run.err.contains("delivered"), "a table and no bar: {}", run.err);
+
+    let run = bulk_send(&["--count", "7", "--threads", "3"]);
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+    assert!(run.out.starts_with("mails "), "{}", run.out);
+    assert!(run.out.lines().any(|line| line.split_whitespace().eq(["delivered", "7"])), "{}", run.out);
+}
+
+#[test]
+fn it_sends_a_message_to_the_recipients_of_a_file() {
+    let (one, two) = (sink(|sink| sink), sink(|sink| sink));
+    let folder = Folder::new();
+    let list = folder.file("list.csv", "name,email\nAnn,ann@example.net\n\"Bo, B\",bob@example.net\n");
+    let message = folder.file("mail.eml", "To: {{email}}\nSubject: for {{ name }}\n\n.\nHello {{name}}\n");
+    let run = bulk_send(&[
+        "--host",
+        &address(&one),
+        "--host",
+        &address(&two),
+        "--threads",
+        "1",
+        "--hello",
+        "client.example",
+        "--from",
+        "<news@example.org>",
+        "--recipients",
+        &list,
+        "--message",
+        &message,
+        "--failed",
+        &folder.path("failed.csv"),
+        "--json",
+    ]);
+    assert_eq!((run.code, run.complaints()), (Some(0), vec![]), "{}", run.err);
+    run.check_sum();
+    assert_eq!(run.figure("delivered"), 2);
+    assert!(folder.rows("failed.csv").is_empty());
+    for (sink, name, to) in [(&one, "Ann", "ann@example.net"), (&two, "Bo, B", "bob@example.net")] {
+        let [mail] = &sink.mails()[..] else { panic!("one mail each") };
+        assert_eq!((mail.helo.as_str(), mail.reverse_path.as_str()), ("client.example", "news@example.org"));
+        assert_eq!(mail.forward_paths, [to]);
+        let text = String::from_utf8(mail.content.clone()).unwrap();
+        assert!(text.starts_with("Date: ") && text.contains("\r\nMessage-ID: <"), "{text}");
+        let end = format!("To: {to}\r\nSubject: for {name}\r\n\r\n.\r\nHello {name}\r\n");
+        assert!(text.ends_with(&end), "{text}");
+    }
+    let id = |sink: &Sink| {
+        let text = String::from_utf8(sink.mails()[0].content.clone()).unwrap();
+        text.lines().find(|line| line.starts_with("Message-ID:")).unwrap().to_owned()
+    };
+    assert_ne!(id(&one), id(&two));
+}
+
+#[test]
+fn what_was_not_delivered_is_listed_and_can_be_sent_again() {
+    let server = sink(|sink| {
+        let later = Fault::new(At::Rcpt, Misdeed::refuse(450, "4.2.1 busy")).address_prefix("busy");
+        sink.refuse_recipients("gone", 550).fault(later.times(3))
+    });
+    let folder = Folder::new();
+    let list =
+        folder.file("list", "a@x.example\ngone@x.example\n\nb@x.example\nbusy@x.example\nc@x.example\n");
+    let (host, failed) = (address(&server), folder.path("failed.csv"));
+    let run = bulk_send(&[
+        "--host",
+        &host,
+        "--recipients",
+        &list,
+        "--from",
+        "a@b.example",
+        "--failed",
+        &failed,
+        "--json",
+    ]);
+    assert_eq!((run.code, run.complaints()), (Some(1), vec![]), "{}", run.err);
+    run.check_sum();
+    assert_eq!((run.figure("delivered"), run.figure("refused"), run.figure("abandoned")), (3, 1, 1));
+    let mut rows = folder.rows("failed.csv");
+    rows.sort();
+    let row = |email: &str, outcome: &str, reason: &str, line: &str| {
+        [email, outcome, reason, line].map(str::to_owned).to_vec()
+    };
+    assert_eq!(
+        rows,
+        [
+            row("busy@x.example", "abandoned", "abandoned: 450 4.2.1 busy", "5"),
+            row("gone@x.example", "refused", "refused: 550 5.1.1 Recipient refused", "2"),
+        ]
+    );
+
+    let again = folder.path("again.csv");
+    let run = bulk_send(&[
+        "--host",
+        &host,
+        "--recipients",
+        &failed,
+        "--from",
+        "a@b.example",
+        "--failed",
+        &again,
+        "--json",
+    ]);
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    assert_eq!((run.figure("delivered"), run.figure("refused")), (1, 1));
+    assert_eq!(folder.rows("again.csv").len(), 1);
+}
+
+#[test]
+fn every_octet_on_the_wire_can_be_written_down() {
+    let server = sink(|sink| sink);
+    let folder = Folder::new();
+    let pattern = folder.path("[HOST]-[THREAD].log");
+    let run = bulk_send(&[
+        "--host",
+        &address(&server),
+        "--count",
+        "2",
+        "--threads",
+        "1",
+        "--debug",
+        "10",
+        "--debug-path",
+        &pattern,
+    ]);
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+    let wire = fs::read_to_string(folder.path("127.0.0.1-0.log")).unwrap();
+    assert!(wire.contains("> RCPT TO:<user0000002@example.net>"), "{wire}");
+
+    // Without a path it goes to standard error, beside the figures.
+    let run = bulk_send(&["--host", &address(&server), "--count", "1", "--debug", "10", "--json"]);
+    assert_eq!((run.code, run.figure("delivered")), (Some(0), 1));
+    assert!(run.err.contains("> RCPT TO:<user0000001@example.net>"), "{}", run.err);
+}
+
+#[test]
+fn a_fixed_message_id_is_a_warning() {
+    let server = sink(|sink| sink);
+    let folder = Folder::new();
+    let message = folder.file("mail.eml", "Subject: x\nMessage-ID: <1@x.example>\n\nx\n");
+    let run = bulk_send(&["--host", &address(&server), "--count", "1", "--message", &message]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let [warning] = &run.complaints()[..] else { panic!("{}", run.err) };
+    assert!(warning.starts_with(&format!("warning: {message}:2: every mail gets the same Message-ID")));
+}
+
+// ---- bad input ----------------------------------------------------------------------------------
+
+#[test]
+fn bad_input_is_one_clear_line_before_anything_is_connected() {
+    let server = sink(|sink| sink);
+    let folder = Folder::new();
+    let host = address(&server);
+    let good = folder.file("good", "a@x.example\n");
+    let bad = folder.file("bad", "a@x.example\nb@x.example\n@x\n");
+    let broken = folder.file("broken.csv", "email,name\na@x.example,\"a\rb\"\n");
+    let fields = folder.file("fields.eml", "Subject: {{first name}}\n\n");
+    let failed = folder.file("failed.csv", "precious\n");
+    let missing = folder.path("missing");
+    let check = |arguments: &[&str], beginning: &str| {
+        let all = [&["--host", &host, "--failed", &failed], arguments].concat();
+        let run = bulk_send(&all);
+        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{arguments:?}: {}", run.err);
+        assert_eq!(run.err.lines().count(), 1, "{arguments:?}: {}", run.err);
+        let [complaint] = run.complaints()[..] else { panic!("{}", run.err) };
+        assert!(complaint.starts_with(beginning), "{complaint} does not begin with {beginning}");
+    };
+    check(&["--recipients", &missing], &format!("{missing}: cannot open: No such file"));
+    check(&["--recipients", &bad], &format!("{bad}:3: bad address `@x`: "));
+    check(&["--recipients", &broken], &format!("{broken}:2: "));
+    check(&["--recipients", &good, "--message", &missing], &format!("{missing}: cannot "));
+    check(&["--recipients", &good, "--message", &fields], &format!("{fields}:1: "));
+    check(&["--recipients", &good, "--from", "no address"], "--from: bad address `no address`: ");
+    check(&["--recipients", &failed], &failed);
+    check(&[], "--host needs --recipients FILE or --count N");
+    check(&["--count", "none"], "--count: `none` is not a number");
+    check(&["--bogus"], "unknown option `--bogus`");
+    assert_eq!(fs::read_to_string(&failed).unwrap(), "precious\n");
+    assert_eq!(server.counts().connections, 0);
+}
+
+#[test]
+fn a_setting_that_the_library_refuses_leaves_the_list_complete() {
+    let server = sink(|sink| sink);
+    let folder = Folder::new();
+    let (host, failed) = (address(&server), folder.path("failed.csv"));
+    for wrong in [["--hello", "-"].as_slice(), &["--debug", "5", "--debug-path", "/proc/none/[HOST]"]] {
+        let all = [&["--host", &host, "--count", "3", "--failed", &failed, "--json"], wrong].concat();
+        let run = bulk_send(&all);
+        assert_eq!((run.code, run.complaints().len()), (Some(1), 1), "{}", run.err);
+        run.check_sum();
+        assert_eq!((run.figure("unsent"), folder.rows("failed.csv").len()), (3, 3));
+    }
+    assert_eq!(server.counts().connections, 0);
+}
+
+// ---- servers that fail --------------------------------------------------------------------------
+
+#[test]
+fn when_no_host_answers_everything_is_listed_as_unsent() {
+    let dead = ClosedPort::on(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+    let folder = Folder::new();
+    let failed = folder.path("failed.csv");
+    let run = bulk_send(&[
+        "--host",
+        &dead.address.to_string(),
+        "--count",
+        "40",
+        "--failed",
+        &failed,
+        "--timeout",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    let [complaint] = run.complaints()[..] else { panic!("one line: {}", run.err) };
+    assert!(complaint.contains("127.0.0.1") && complaint.contains("Connection refused"), "{complaint}");
+    run.check_sum();
+    assert_eq!((run.figure("taken"), run.figure("unsent")), (40, 40));
+    let rows = folder.rows("failed.csv");
+    assert_eq!(rows.len(), 40);
+    assert!(rows.iter().all(|row| row.contains(&"unsent".to_owned())));
+}
+
+#[test]
+fn when_every_lane_retires_midway_nothing_is_lost() {
+    let server = sink(|sink| sink.fault(Fault::new(At::Mail, Misdeed::Close421).skip(17)));
+    let folder = Folder::new();
+    let failed = folder.path("failed.csv");
+    let host = address(&server);
+    let run = bulk_send(&["--host", &host, "--count", "40", "--threads", "2", "--failed", &failed, "--json"]);
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    let [complaint] = run.complaints()[..] else { panic!("one line: {}", run.err) };
+    assert!(complaint.starts_with("every lane is retired") && complaint.contains("421"), "{complaint}");
+    run.check_sum();
+    assert_eq!((run.figure("taken"), run.figure("delivered"), run.figure("unsent")), (40, 17, 23));
+    let mut all: Vec<String> = folder.rows("failed.csv").into_iter().map(|mut row| row.remove(0)).collect();
+    all.extend(server.mails().iter().map(|mail| mail.forward_paths[0].clone()));
+    all.sort();
+    let expected: Vec<String> = (1..=40).map(|number| format!("user{number:07}@example.net")).collect();
+    assert_eq!(all, expected, "each is stored or listed, and once");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_lists_what_was_not_sent() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let server: Arc<Sink> = sink(|sink| {
+        let hang = |at, prefix| Fault::new(at, Misdeed::Hang).address_prefix(prefix);
+        sink.fault(hang(At::Rcpt, "user0000007@")).fault(hang(At::Rcpt, "user0000008@"))
+    });
+    let folder = Folder::new();
+    let failed = folder.path("failed.csv");
+    let host = address(&server);
+    let child = Command::new(program())
+        .args(["--host", &host, "--count", "30", "--threads", "2", "--failed", &failed, "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    server.wait_for(|counts| counts.faults == 2, PATIENCE).expect("both lanes hang");
+    let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(id, Signal::INT).unwrap();
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert_eq!((run.code, run.complaints()), (Some(1), vec!["interrupted"]), "{}", run.err);
+    run.check_sum();
+    assert_eq!((run.figure("taken"), run.figure("delivered"), run.figure("unsent")), (30, 6, 24));
+    assert_eq!(folder.rows("failed.csv").len(), 24);
+}

@@ -1,0 +1,15 @@
+//! The mailer over real sockets: against the embedded server and each of its misdeeds at each step,
+//! and against peers that no server would be.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod contents;
+mod debug;
+mod faults;
+mod hosts;
+mod net_smtp;
+mod recipients;
+mod scripted;
+mod silence;

@@ -1,0 +1,97 @@
+//! Peers that say nothing: what a timeout costs, and that many of them cost no more than one.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use smtp_bulk::sink::{Fault, Misdeed, Step as At};
+use smtp_bulk::{EventKind, Host, Step, Timeouts};
+
+use crate::support::{Log, PATIENCE, SHORT, builder, check_accounts, host, mail, run, send_and_quit, sink};
+
+const LANES: u32 = 50;
+
+/// One timeout after the other would take fifty of them; this is far from that, and far from one, so
+/// that a busy machine does not matter.
+const FEW_TIMEOUTS: Duration = SHORT.saturating_mul(10);
+
+#[test]
+fn fifty_silent_greetings_cost_one_timeout() {
+    // The system accepts into its queue, and nobody ever speaks.
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let log = Log::default();
+    let timeouts = Timeouts { greeting: SHORT, ..Timeouts::uniform(PATIENCE) };
+    let silent = Host::new("127.0.0.1").port(listener.local_addr().unwrap().port()).threads(LANES);
+    let begun = Instant::now();
+    let builder = builder(&log).host(silent).timeouts(timeouts).max_connect_failures(1);
+    let error = run(builder.connect()).expect_err("nobody speaks");
+    assert!(begun.elapsed() < FEW_TIMEOUTS, "{:?}", begun.elapsed());
+    assert!(error.to_string().ends_with("no reply within 500ms"), "{error}");
+    let fails = log.of_kind(EventKind::ConnectFail);
+    assert_eq!(fails.len(), LANES as usize);
+    for fail in fails {
+        assert_eq!(fail.step, Step::Greeting);
+        assert!(fail.elapsed >= SHORT, "{}", fail.line);
+        let named = format!("127.0.0.1:{} connect_fail greeting", fail.lane.thread);
+        assert!(fail.line.starts_with(&named), "{}", fail.line);
+    }
+}
+
+#[test]
+fn fifty_peers_that_fall_silent_cost_one_timeout() {
+    for (at, step) in [(At::Mail, Step::Mail), (At::Rcpt, Step::Rcpt), (At::Dot, Step::Content)] {
+        let sink = sink(|sink| sink.fault(Fault::new(at, Misdeed::Hang).times(u64::from(LANES))));
+        let log = Log::default();
+        let mut timeouts = Timeouts::uniform(PATIENCE);
+        (timeouts.mail, timeouts.rcpt, timeouts.final_reply) = (SHORT, SHORT, SHORT);
+        let begun = Instant::now();
+        let mailer = builder(&log).host(host(&sink)).threads(LANES).timeouts(timeouts);
+        let summary = send_and_quit(mailer, (0..u64::from(LANES)).map(mail));
+        assert!(begun.elapsed() < FEW_TIMEOUTS, "{:?}", begun.elapsed());
+        check_accounts(&summary, &log, &[&sink]);
+        let hangs = log.of_kind(EventKind::Hang);
+        assert_eq!(hangs.len(), LANES as usize, "{step}");
+        assert!(hangs.iter().all(|hang| hang.step == step && hang.elapsed >= SHORT));
+    }
+}
+
+#[test]
+fn one_silent_peer_delays_a_batch_by_one_timeout_and_no_more() {
+    let sink = sink(|sink| sink.fault(Fault::new(At::Data, Misdeed::Hang).times(1)));
+    let log = Log::default();
+    let timeouts = Timeouts { data: SHORT, ..Timeouts::uniform(PATIENCE) };
+    let mailer = builder(&log).host(host(&sink)).threads(10).timeouts(timeouts);
+    let summary = send_and_quit(mailer, (0..40).map(mail));
+    check_accounts(&summary, &log, &[&sink]);
+    assert_eq!((summary.mails.delivered, log.trouble().len()), (40, 1));
+    assert_eq!(summary.requeued, 1);
+}
+
+#[test]
+fn a_connection_that_is_never_made_times_out() {
+    // A queue of one that is full: the system answers no further attempt (Linux), or refuses it.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let fillers: Vec<_> = (0..4)
+        .map(|_| {
+            let filler = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            filler.set_nonblocking(true).unwrap();
+            let _ = filler.connect(&address.into());
+            filler
+        })
+        .collect();
+
+    let log = Log::default();
+    let timeouts = Timeouts { connect: SHORT, ..Timeouts::uniform(PATIENCE) };
+    let full = Host::new("127.0.0.1").port(address.port()).threads(5);
+    let builder = builder(&log).host(full).timeouts(timeouts).max_connect_failures(1);
+    let begun = Instant::now();
+    run(builder.connect()).expect_err("nobody accepts");
+    assert!(begun.elapsed() < FEW_TIMEOUTS, "{:?}", begun.elapsed());
+    let fails = log.of_kind(EventKind::ConnectFail);
+    assert!(fails.len() == 5 && fails.iter().all(|fail| fail.step == Step::Connect), "{fails:#?}");
+    #[cfg(target_os = "linux")]
+    assert!(fails.iter().all(|fail| fail.line.ends_with(": no reply within 500ms")), "{fails:#?}");
+    drop(fillers);
+}
