@@ -130,15 +130,25 @@ impl<'a> Event<'a> {
 
 impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{} {} {}", self.host, self.lane.thread, self.kind, self.step)?;
-        if let Some(message) = self.message {
+        write!(f, "{}:{} {}", self.host, self.lane.thread, WithoutLane(self))
+    }
+}
+
+/// An event as it is told where its lane is named already.
+pub(crate) struct WithoutLane<'a>(pub(crate) &'a Event<'a>);
+
+impl fmt::Display for WithoutLane<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let event = self.0;
+        write!(f, "{} {}", event.kind, event.step)?;
+        if let Some(message) = event.message {
             write!(f, " {}", message.message_id())?;
         }
-        if let Some(recipient) = self.recipient {
+        if let Some(recipient) = event.recipient {
             write!(f, " <{recipient}>")?;
         }
-        write!(f, " attempt {} after {:?}", self.attempt, self.elapsed)?;
-        match self.evidence {
+        write!(f, " attempt {} after {:?}", event.attempt, event.elapsed)?;
+        match event.evidence {
             Evidence::Reply(reply) => write!(f, ": {reply}"),
             Evidence::Failure(failure) => write!(f, ": {failure}"),
             Evidence::Client(reason) => write!(f, ": {reason}"),

@@ -17,7 +17,7 @@ pub use builder::MailerBuilder;
 use crate::callbacks::Callbacks;
 use crate::coordinator::{Coordinator, Progress, Standing};
 use crate::error::{Error, Full};
-use crate::event::{Event, Handler, Verdict};
+use crate::event::{Event, Handler, Verdict, WithoutLane};
 use crate::host::LaneId;
 use crate::journal::{Journal, Level};
 use crate::message::{Message, MessageId};
@@ -391,10 +391,10 @@ impl Watch {
                 self.last_trouble = Some(event.to_string());
             }
             if self.journal.wants(Level::TROUBLE) {
-                self.journal.trouble(host, thread, format_args!("{event}"));
+                self.journal.trouble(host, thread, format_args!("{}", WithoutLane(event)));
             }
         } else if self.journal.wants(Level::PASSES) {
-            self.journal.pass(host, thread, format_args!("{event}"));
+            self.journal.pass(host, thread, format_args!("{}", WithoutLane(event)));
         }
         self.callbacks.ask(event)
     }
