@@ -242,13 +242,14 @@ impl Session {
 
     /// `count` octets of what `fill` gave were handed to the socket.
     pub fn wrote(&mut self, count: usize, now: Instant) {
+        let was_begun = self.has_flight_begun();
         self.written += count as u64;
         assert!(self.written <= self.produced, "more was written than produced");
-        let at_content = self.owed.front().is_some_and(|owed| owed.step == Step::Content);
-        if count > 0 && at_content && self.failure.is_none() {
-            let timeout =
-                if self.is_all_written() { self.timeouts.final_reply } else { self.timeouts.content };
-            self.deadline = Some(now + timeout);
+        // The server's time begins when it is asked, however long ago that was
+        // decided: callbacks of others may have run since.
+        let goes_on = !was_begun || self.awaited() == Step::Content;
+        if count > 0 && goes_on && self.failure.is_none() {
+            self.deadline = Some(now + self.current_timeout());
         }
     }
 
