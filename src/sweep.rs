@@ -380,10 +380,10 @@ impl Sweep {
         }
     }
 
-    /// What has come counts, whenever it is read.
+    /// What has come counts, whenever it is read: the reply, or the end.
     fn overdue(&mut self, lane: &mut Lane, index: usize, now: Instant) {
         if let Some(slot) = self.slots.get_mut(index) {
-            Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now }.last_words();
+            Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now }.read_what_is_there();
         }
         lane.session_mut().check_deadline(now);
         self.serve(lane, index, now, false);

@@ -154,8 +154,8 @@ impl Wire<'_> {
         }
     }
 
-    /// Reads once what is there, and is not woken for more. Says whether
-    /// anything came.
+    /// Reads once what is there, the connection's end included, and is not
+    /// woken for more. Says whether anything came.
     pub(super) fn read_what_is_there(&mut self) -> bool {
         let read = self.try_read();
         let has_read = read.is_some();
@@ -165,10 +165,8 @@ impl Wire<'_> {
         has_read
     }
 
-    /// Takes what has come, without being woken for more: before a deadline
-    /// is judged, and from a connection that cannot be written to any more
-    /// but may still hold why.
-    pub(super) fn last_words(&mut self) {
+    /// A connection that cannot be written to any more may still hold why.
+    fn last_words(&mut self) {
         if let Some(Ok(count)) = self.try_read()
             && count > 0
         {
