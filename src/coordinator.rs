@@ -300,6 +300,8 @@ impl Coordinator {
     /// second time against those that wait to be opened.
     fn restart_all(&mut self) {
         self.desk.count_restart();
+        // One that was due at the end of the batch is done with it.
+        self.desk.restart_at_batch_end = false;
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_being_opened()) {
             lane.renew = true;
             lane.setbacks += u32::from(!lane.is_to_be_opened());
