@@ -5,8 +5,10 @@
 //! `SIM_SEEDS=1000000 cargo test --release --test simulation` runs that many.
 
 mod simulation {
+    pub mod attempts;
     pub mod effects;
     pub mod faults;
+    pub mod model;
     pub mod peer;
     pub mod plan;
     pub mod truth;

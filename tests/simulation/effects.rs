@@ -9,19 +9,8 @@ use smtp_bulk::coordinator::{Lane, Link, Progress, Standing};
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::{EventKind, LaneId, SessionVerdict, Step, Verdict};
 
-/// An event and what the callback said.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen {
-    pub lane: usize,
-    pub kind: EventKind,
-    pub step: Step,
-    pub code: Option<u16>,
-    /// The client itself cannot send the mail.
-    pub is_client: bool,
-    pub mail: Option<usize>,
-    pub attempt: u32,
-    pub verdict: Verdict,
-}
+use super::attempts::Attempts;
+use super::model::{Model, Seen, doubled, effective, forget, is_restart};
 
 /// Whether a restart that a callback asked for is within its bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,30 +31,6 @@ struct Before {
     has_begun: bool,
     in_doubt: bool,
     held: usize,
-}
-
-/// What is known of a lane between settles.
-#[derive(Clone, Debug, Default)]
-struct Model {
-    retired: bool,
-    /// No mail may go over this connection or an earlier one.
-    dead: Option<u64>,
-    /// It sits out until more batches than this have ended.
-    benched: Option<u64>,
-    /// It has no connection while it sits out.
-    is_closed: bool,
-    /// The wait before the opening that follows the bench.
-    wait: (Duration, Duration),
-    opens_from: Option<Duration>,
-    opens_by: Option<Duration>,
-    /// A content is out, and the connection ends with its answer.
-    dying: Option<u64>,
-    has_been_open: bool,
-    /// Openings since a mail was finished, and how many there may be.
-    dials: u32,
-    most_dials: u32,
-    /// Setbacks since a mail was finished, or a few more.
-    setbacks: u32,
 }
 
 #[derive(Debug)]
@@ -90,8 +55,7 @@ pub struct Effects {
     restart_called: bool,
     reconnects_called: Vec<usize>,
     pub closing: bool,
-    attempts: Vec<Option<u32>>,
-    rcpt_failed: Vec<bool>,
+    attempts: Attempts,
 }
 
 impl Effects {
@@ -118,8 +82,7 @@ impl Effects {
             restart_called: false,
             reconnects_called: Vec::new(),
             closing: false,
-            attempts: vec![None; mails],
-            rcpt_failed: vec![false; mails],
+            attempts: Attempts::new(mails),
         }
     }
 
@@ -179,10 +142,12 @@ impl Effects {
             }
             _ => {}
         }
+        let wait = doubled(&self.hosts[seen.lane], seen.attempt);
+        model.renewal_wait = seen.asks_too_soon().then_some(wait);
         let harmless = seen.kind == EventKind::Pass && seen.verdict.session == SessionVerdict::Default;
         model.setbacks += u32::from(!harmless);
         if let Some(mail) = seen.mail {
-            self.check_attempt(mail, &seen);
+            self.attempts.see(mail, &seen, self.before[seen.lane].has_begun);
         }
     }
 
@@ -196,9 +161,11 @@ impl Effects {
         let most_dials = self.hosts[lane].max_connect_failures;
         let model = &mut self.models[lane];
         let owed = u32::from(model.dying.is_some());
-        (model.dials, model.most_dials) = (1, most_dials.max(1) + owed);
         if surely {
+            (model.dials, model.most_dials) = (1, most_dials.max(1) + owed);
             model.setbacks = 1 + owed;
+        } else {
+            model.most_dials = model.most_dials.max(model.dials + most_dials + owed);
         }
     }
 
@@ -226,35 +193,6 @@ impl Effects {
             _ => Allowed::Perhaps,
         };
         self.seen.push((seen, allowed));
-    }
-
-    /// How an attempt counts is seen in the number of the next one.
-    fn check_attempt(&mut self, mail: usize, seen: &Seen) {
-        if let Some(expected) = self.attempts[mail].take() {
-            assert_eq!(seen.attempt, expected, "mail {mail}: the attempt before was counted wrongly");
-            self.rcpt_failed[mail] = false;
-        }
-        if matches!(seen.step, Step::Mail | Step::Rset) {
-            self.rcpt_failed[mail] = false;
-        }
-        if seen.verdict != Verdict::DEFAULT {
-            return;
-        }
-        let before = &self.before[seen.lane];
-        self.attempts[mail] = match (seen.kind, seen.step, seen.code) {
-            (EventKind::Fail, Step::Rcpt, Some(code)) if !blames_session(Step::Rcpt, code) => {
-                self.rcpt_failed[mail] = true;
-                None
-            }
-            _ if self.rcpt_failed[mail] => None,
-            (EventKind::Fail, step, Some(code)) if blames_session(step, code) => Some(seen.attempt),
-            (EventKind::Fail, Step::Mail | Step::Data | Step::Content, Some(400..=499)) => {
-                Some(seen.attempt + 1)
-            }
-            (EventKind::Hang, Step::Mail | Step::Rset, _) if !before.has_begun => Some(seen.attempt),
-            (EventKind::Hang, Step::Mail | Step::Rcpt | Step::Data, _) => Some(seen.attempt + 1),
-            _ => None,
-        };
     }
 
     // ---- settle -----------------------------------------------------------
@@ -314,7 +252,11 @@ impl Effects {
         if !anything_goes {
             self.check_batch(lanes, &seen, &exempt, ended);
         }
+        self.check_deals(&seen, batches);
         for (index, lane) in lanes.iter().enumerate() {
+            if lane.held() > 0 && (ended || self.before[index].held == 0) {
+                self.models[index].dealt_at = Some(now);
+            }
             self.check_retirement(index, lane, &seen, renewal == Allowed::Perhaps);
         }
         self.batches = batches;
@@ -342,7 +284,12 @@ impl Effects {
             let at_deal = seen.is_client && seen.step == Step::Mail;
             match (seen.verdict.session, *allowed) {
                 (_, Allowed::SurelyNot) => {}
-                (SessionVerdict::RestartNow, allowed) => strongest(allowed),
+                (SessionVerdict::RestartNow, allowed) => {
+                    // It does what a 103 has left for the end of the batch.
+                    let pending = std::mem::take(&mut self.restart_pending) || self.perhaps_pending;
+                    self.perhaps_pending = pending && allowed == Allowed::Perhaps;
+                    strongest(allowed);
+                }
                 (_, _) if at_deal => {
                     self.perhaps_pending = true;
                     strongest(Allowed::Perhaps);
@@ -366,8 +313,19 @@ impl Effects {
         for (index, lane) in lanes.iter().enumerate() {
             match renewal {
                 Allowed::SurelyNot => continue,
-                Allowed::Surely => self.check_lane_renewed(index, lane, now),
-                Allowed::Perhaps => forget(&mut self.models[index]),
+                Allowed::Surely => {
+                    let own = |(one, _): &(Seen, Allowed)| one.lane == index && one.asks_too_soon();
+                    let must_wait = seen.len() == 1 && seen.iter().any(own);
+                    self.check_lane_renewed(index, lane, now);
+                    let waits = lane.standing() == Standing::Benched;
+                    assert!(waits || !must_wait, "lane {index} hammers a host that fails");
+                }
+                Allowed::Perhaps => {
+                    forget(&mut self.models[index]);
+                    let before = self.before[index];
+                    let is_out = before.in_doubt && lane.connection() == before.connection;
+                    self.models[index].dying = is_out.then_some((before.connection, false));
+                }
             }
             self.models[index].most_dials += times;
             self.models[index].setbacks += times;
@@ -379,19 +337,23 @@ impl Effects {
     fn check_lane_renewed(&mut self, index: usize, lane: &Lane, now: Duration) {
         let before = self.before[index];
         let model = &mut self.models[index];
+        let wait = model.renewal_wait.take();
         forget(model);
         if lane.connection() == before.connection && before.in_doubt {
-            model.dying = Some(before.connection);
+            model.dying = Some((before.connection, true));
             model.dead = Some(before.connection);
             return;
         }
         assert_eq!(lane.held(), 0, "lane {index} holds a mail after a restart");
-        // A lane whose connection was refused waits through its back-off.
-        let waits = lane.standing() == Standing::Benched
-            && lane.link() == Link::Down
-            && (before.is_opening || !before.is_up);
-        assert!(waits || lane.standing() == Standing::Opening, "lane {index} is not opened anew");
-        if before.is_opening || waits {
+        // A host that fails is not hammered by a restart that it caused.
+        if let Some(wait) = wait.filter(|_| lane.standing() == Standing::Benched) {
+            assert!(lane.link() == Link::Down, "lane {index} waits with a connection");
+            model.opens_from = Some(now + wait / 2);
+            model.opens_by = Some(now + wait + SLACK);
+            return;
+        }
+        assert_eq!(lane.standing(), Standing::Opening, "lane {index} is not opened anew");
+        if before.is_opening {
             return;
         }
         let is_old = lane.connection() == before.connection && !lane.session().is_leaving();
@@ -436,9 +398,10 @@ impl Effects {
     /// A content that was out at a restart is answered before its lane goes.
     fn waits_for_its_end(&mut self, index: usize, lane: &Lane) -> bool {
         let model = &mut self.models[index];
-        let Some(dying) = model.dying else { return false };
+        let Some((dying, surely)) = model.dying else { return false };
         if lane.connection() == dying && !lane.session().is_leaving() {
-            assert!(lane.session().is_in_doubt(), "lane {index} outlives a restart");
+            assert!(!surely || lane.session().is_in_doubt(), "lane {index} outlives a restart");
+            model.dying.take_if(|_| !lane.session().is_in_doubt());
             return true;
         }
         forget(model);
@@ -533,6 +496,20 @@ impl Effects {
         }
     }
 
+    /// What comes back during a deal is not part of it.
+    fn check_deals(&self, seen: &[(Seen, Allowed)], batches: u64) {
+        let at_deal = |one: &Seen| one.is_client && one.step == Step::Mail;
+        for (first, _) in seen.iter().filter(|(one, _)| at_deal(one)) {
+            let times = seen.iter().filter(|(one, _)| at_deal(one) && one.mail == first.mail).count() as u64;
+            assert!(times <= 1 + batches - self.batches, "dealt twice in a deal: {first:?}");
+        }
+    }
+
+    /// When the lane was dealt its mail.
+    pub fn dealt_at(&self, lane: usize) -> Option<Duration> {
+        self.models[lane].dealt_at
+    }
+
     /// A lane retires for a reason, and stays so until a restart.
     fn check_retirement(&mut self, index: usize, lane: &Lane, seen: &[(Seen, Allowed)], perhaps: bool) {
         let model = &mut self.models[index];
@@ -554,49 +531,3 @@ impl Effects {
 }
 
 const SLACK: Duration = Duration::from_millis(2);
-
-fn forget(model: &mut Model) {
-    let kept = model.clone();
-    *model = Model {
-        has_been_open: kept.has_been_open,
-        dials: kept.dials,
-        most_dials: kept.most_dials,
-        setbacks: kept.setbacks,
-        ..Model::default()
-    };
-}
-
-fn is_restart(verdict: SessionVerdict) -> bool {
-    matches!(verdict, SessionVerdict::RestartNow | SessionVerdict::RestartAtBatchEnd)
-}
-
-/// A refusal that is not the mail's fault.
-fn blames_session(step: Step, code: u16) -> bool {
-    let before_content = matches!(step, Step::Mail | Step::Rcpt | Step::Data);
-    code == 421 || step == Step::Rset || (before_content && matches!(code, 500 | 502 | 503 | 530 | 538))
-}
-
-/// The verdict with defaults and bounds put in; restarts that come this far
-/// are beyond their bound.
-fn effective(seen: &Seen, usable: bool) -> SessionVerdict {
-    use SessionVerdict as V;
-    let verdict = match (seen.verdict.session, seen.kind) {
-        (V::Default, EventKind::Hang) => V::ReconnectAtBatchEnd,
-        (V::Default, EventKind::Fail) if seen.code.is_some_and(|code| blames_session(seen.step, code)) => {
-            V::ReconnectAtBatchEnd
-        }
-        (V::RestartNow, _) => V::ReconnectAtBatchEnd,
-        (V::RestartAtBatchEnd, _) => V::Bench,
-        (verdict, _) => verdict,
-    };
-    match verdict {
-        V::Default | V::Bench if !usable => V::ReconnectAtBatchEnd,
-        verdict => verdict,
-    }
-}
-
-/// The longest wait before the opening that follows failure number `failures`.
-fn doubled(host: &HostSettings, failures: u32) -> Duration {
-    let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
-    host.backoff.base.saturating_mul(factor).min(host.backoff.max)
-}

@@ -43,6 +43,8 @@ struct Connection {
     reads_when_idle: bool,
     first_serial: usize,
     replies: u64,
+    /// The session was given what answers nothing: it is never fit again.
+    is_tainted: bool,
 }
 
 /// What has moved on a lane.
@@ -155,6 +157,7 @@ impl Wire {
                     reads_when_idle,
                     first_serial,
                     replies: 0,
+                    is_tainted: false,
                 });
             }
         }
@@ -191,6 +194,7 @@ impl Connection {
         let had_begun = session.has_flight_begun();
         any |= self.write(session, now, scene);
         let began = !had_begun && session.has_flight_begun();
+        assert!(!self.is_tainted || !session.is_ready(), "a session goes on after what answers nothing");
         any |= self.carry(scene);
         Moved { any, began, ..Moved::default() }
     }
@@ -227,7 +231,10 @@ impl Connection {
             let Some(arrival) = self.down.front_mut() else { break };
             let (octets, serial) = match &mut arrival.part {
                 Part::Reply { octets, serial } => (octets, Some(*serial)),
-                Part::Noise(octets) => (octets, None),
+                Part::Noise(octets) => {
+                    self.is_tainted = true;
+                    (octets, None)
+                }
                 Part::Close | Part::Reset => break,
             };
             let count = octets.len().min(limit - piece.len());

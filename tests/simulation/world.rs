@@ -11,8 +11,9 @@ use smtp_bulk::{
     Event, EventKind, Evidence, Handler, MessageVerdict, Outcome, Report, Step, Timeouts, Verdict,
 };
 
-use super::effects::{Effects, Seen};
+use super::effects::Effects;
 use super::faults::Scene;
+use super::model::Seen;
 use super::plan::{self, Call, MailPlan, Odds, Opinion, Plan};
 use super::truth::{self, Place, Truth};
 use super::wire::Wire;
@@ -238,6 +239,7 @@ impl World {
                 effects: &mut self.effects,
                 dropped: Vec::new(),
                 gives_up: true,
+                epoch: self.epoch,
                 now: self.now,
             };
             let coordinator = &mut self.coordinator;
@@ -337,6 +339,7 @@ impl World {
             effects: &mut self.effects,
             dropped: Vec::new(),
             gives_up: false,
+            epoch: self.epoch,
             now: self.now,
         };
         let coordinator = &mut self.coordinator;
@@ -428,6 +431,7 @@ struct Callbacks<'a> {
     dropped: Vec<usize>,
     /// The caller has given up everything.
     gives_up: bool,
+    epoch: Instant,
     now: Duration,
 }
 
@@ -440,6 +444,14 @@ impl Callbacks<'_> {
             let serial = truth::serial(reply);
             let serial = serial.unwrap_or_else(|| panic!("a callback is told what answers nothing: {reply}"));
             self.truth.asked_about(serial, lane, event.step, mail);
+        }
+        if let Some(expiry) = event.message.and_then(|message| message.expiry()) {
+            let at_deal = event.step == Step::Mail && matches!(event.evidence, Evidence::Client(_));
+            let dealt_at = if at_deal { Some(now) } else { self.effects.dealt_at(lane) };
+            assert!(
+                dealt_at.is_some_and(|at| self.epoch + at < expiry),
+                "{event} was dealt when it had expired"
+            );
         }
         let panics = self.random.f64() < self.odds.panic;
         let verdict = match self.opinion.always {

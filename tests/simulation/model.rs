@@ -1,0 +1,103 @@
+//! What is remembered of an event and of a lane to foretell what comes next,
+//! and what the manual's table of verdicts makes of an event.
+
+use std::time::Duration;
+
+use smtp_bulk::host::HostSettings;
+use smtp_bulk::{EventKind, SessionVerdict, Step, Verdict};
+
+use super::attempts::blames_session;
+
+/// An event and what the callback said.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub lane: usize,
+    pub kind: EventKind,
+    pub step: Step,
+    pub code: Option<u16>,
+    /// The client itself cannot send the mail.
+    pub is_client: bool,
+    pub mail: Option<usize>,
+    pub attempt: u32,
+    pub verdict: Verdict,
+}
+
+impl Seen {
+    /// A restart is asked for because a connection did not come about.
+    pub fn asks_too_soon(&self) -> bool {
+        let failed = matches!(self.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
+        failed && is_restart(self.verdict.session)
+    }
+}
+
+/// What is known of a lane between settles.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub retired: bool,
+    /// No mail may go over this connection or an earlier one.
+    pub dead: Option<u64>,
+    /// It sits out until more batches than this have ended.
+    pub benched: Option<u64>,
+    /// It has no connection while it sits out.
+    pub is_closed: bool,
+    /// The wait before the opening that follows the bench.
+    pub wait: (Duration, Duration),
+    pub opens_from: Option<Duration>,
+    pub opens_by: Option<Duration>,
+    /// The longest wait before the opening that a restart brings, where the
+    /// restart was asked for at a connection that failed.
+    pub renewal_wait: Option<Duration>,
+    /// A content is out, and the connection ends with its answer: surely, or
+    /// perhaps.
+    pub dying: Option<(u64, bool)>,
+    pub has_been_open: bool,
+    /// When it was dealt the mail that it holds.
+    pub dealt_at: Option<Duration>,
+    /// Openings since a mail was finished, and how many there may be.
+    pub dials: u32,
+    pub most_dials: u32,
+    /// Setbacks since a mail was finished, or a few more.
+    pub setbacks: u32,
+}
+
+pub fn forget(model: &mut Model) {
+    let kept = model.clone();
+    *model = Model {
+        has_been_open: kept.has_been_open,
+        renewal_wait: kept.renewal_wait,
+        dealt_at: kept.dealt_at,
+        dials: kept.dials,
+        most_dials: kept.most_dials,
+        setbacks: kept.setbacks,
+        ..Model::default()
+    };
+}
+
+pub fn is_restart(verdict: SessionVerdict) -> bool {
+    matches!(verdict, SessionVerdict::RestartNow | SessionVerdict::RestartAtBatchEnd)
+}
+
+/// The verdict with defaults and bounds put in; restarts that come this far
+/// are beyond their bound.
+pub fn effective(seen: &Seen, usable: bool) -> SessionVerdict {
+    use SessionVerdict as V;
+    let verdict = match (seen.verdict.session, seen.kind) {
+        (V::Default, EventKind::Hang) => V::ReconnectAtBatchEnd,
+        (V::Default, EventKind::Fail) if seen.code.is_some_and(|code| blames_session(seen.step, code)) => {
+            V::ReconnectAtBatchEnd
+        }
+        (V::RestartNow, _) => V::ReconnectAtBatchEnd,
+        (V::RestartAtBatchEnd, _) => V::Bench,
+        (verdict, _) => verdict,
+    };
+    match verdict {
+        V::Default | V::Bench if !usable => V::ReconnectAtBatchEnd,
+        verdict => verdict,
+    }
+}
+
+/// The longest wait before the opening that follows failure number `failures`.
+pub fn doubled(host: &HostSettings, failures: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
+    host.backoff.base.saturating_mul(factor).min(host.backoff.max)
+}
