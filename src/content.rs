@@ -92,7 +92,7 @@ impl Content {
     pub(crate) fn open(&self) -> Result<ContentStream, ContentError> {
         let feed = match &self.source {
             Source::File(path) => Feed::Reader(Box::new(File::open(path)?)),
-            Source::Reader(open) => Feed::Reader(open()?),
+            Source::Reader(open) => Feed::Reader(guarded(|| open())?),
             Source::Blocking(open) => {
                 let reader = AheadReader::Closed(Arc::clone(open));
                 Feed::Ahead(ReadAhead { job: Some(ReadJob { reader, read: Vec::new(), end: None }), used: 0 })
@@ -324,6 +324,13 @@ struct Copied {
     ended: bool,
 }
 
+/// A source's panic is its failure: it gives up its mail alone, and must not
+/// unwind through a settle.
+fn guarded<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let source = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    source.unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+}
+
 /// Reads pieces that fit into `out` even when every octet is doubled.
 fn copy_pieces(
     reader: &mut dyn Read,
@@ -335,7 +342,7 @@ fn copy_pieces(
     let mut octets = 0;
     while out.len() < limit {
         let room = (limit - out.len()).div_ceil(2).min(PIECE);
-        let read = match reader.read(piece.get_mut(..room).unwrap_or_default()) {
+        let read = match guarded(|| reader.read(piece.get_mut(..room).unwrap_or_default())) {
             Ok(0) => return Ok(Copied { octets, ended: true }),
             Ok(read) => piece.get(..read).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -370,7 +377,7 @@ impl ReadJob {
     /// Opens the source when it is not yet, and reads up to 64 KiB. Blocks.
     pub fn run(mut self) -> ReadJob {
         self.read.clear();
-        self.end = match self.read_some() {
+        self.end = match guarded(|| self.read_some()) {
             Ok(0) => Some(Ok(())),
             Ok(_) => None,
             Err(error) => Some(Err(error.into())),
@@ -479,6 +486,25 @@ mod tests {
             sent(&Content::file("/nonexistent/mail.eml"), 10),
             Err(ContentError::Io { kind: io::ErrorKind::NotFound, .. })
         ));
+    }
+
+    #[test]
+    fn a_panicking_source_is_a_failing_one() {
+        struct Panicking;
+        impl Read for Panicking {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                panic!("planted");
+            }
+        }
+        for content in [
+            Content::reader(|| panic!("planted")),
+            Content::reader(|| Ok(Box::new(Panicking))),
+            Content::blocking(|| panic!("planted")),
+            Content::blocking(|| Ok(Box::new(Panicking))),
+        ] {
+            let error = sent(&content, 10).unwrap_err();
+            assert_eq!(error.to_string(), "the content's source failed: it panicked");
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::event::Handler;
 use crate::host::{HostSettings, LaneId};
 use crate::message::Message;
 use crate::summary::Summary;
+use crate::timeouts::after;
 
 /// Most lanes that one coordinator drives.
 pub const MAX_LANES: usize = 1_000_000;
@@ -72,6 +73,8 @@ pub struct Coordinator {
     flushing: bool,
     /// No connection is to be made any more.
     closing: bool,
+    /// How many hosts there are.
+    hosts: usize,
     /// Lanes that could be dealt a mail at the last settle.
     free: usize,
     /// Where the next deal starts, so that a short batch wears all lanes alike.
@@ -95,9 +98,19 @@ impl Coordinator {
             }
         }
         assert!(lanes.len() <= MAX_LANES, "too many lanes");
-        let names = hosts.iter().map(|host| host.name.clone()).collect();
+        let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
+        let hosts = names.len();
         let desk = Desk::new(settings, lanes.len(), names);
-        Coordinator { lanes, desk, flushing: false, closing: false, free: 0, first_lane: 0, started: now }
+        Coordinator {
+            lanes,
+            desk,
+            hosts,
+            flushing: false,
+            closing: false,
+            free: 0,
+            first_lane: 0,
+            started: now,
+        }
     }
 
     // ---- the caller's side ------------------------------------------------
@@ -262,7 +275,7 @@ impl Coordinator {
             survey.free += usize::from(lane.is_free());
             survey.active += usize::from(lane.standing == Standing::Active);
             survey.retired += usize::from(lane.standing == Standing::Retired);
-            survey.untried += usize::from(!lane.was_tried);
+            survey.untried += usize::from(!lane.was_tried || lane.renew);
             survey.in_batch |= lane.in_batch;
             survey.renewable |= lane.is_renewable();
             if lane.link == Link::Down {
@@ -289,7 +302,7 @@ impl Coordinator {
                 Some(_) if lane.renew => {}
                 Some(Bench::Rejoin) if lane.is_rejoinable() => lane.standing = Standing::Active,
                 Some(Bench::Rejoin) => lane.reopen(now, now),
-                Some(Bench::Reopen(wait)) => lane.reopen(now + wait, now),
+                Some(Bench::Reopen(wait)) => lane.reopen(after(now, wait), now),
                 None => {}
             }
         }
@@ -323,7 +336,7 @@ impl Coordinator {
             let wait = std::mem::take(&mut lane.renew_wait);
             put_back_all(lane, &mut self.desk);
             if !lane.is_being_opened() {
-                lane.reopen(now + wait, now);
+                lane.reopen(after(now, wait), now);
                 lane.was_tried = false;
             }
         }
@@ -338,7 +351,7 @@ impl Coordinator {
     }
 
     fn linger_over(&self) -> Option<Instant> {
-        Some(self.desk.waiting_since? + self.desk.settings.linger?)
+        Some(after(self.desk.waiting_since?, self.desk.settings.linger?))
     }
 
     /// One mail to each free lane: those that were tried before first, on
@@ -370,15 +383,15 @@ impl Coordinator {
     }
 
     /// A free lane from place `next` on for a mail that `last` held: of
-    /// another host, else another lane, else the first. Neighbours are of
-    /// different hosts, so that a few of them are enough to look at.
+    /// another host, else another lane, else the first.
     fn place_away_from(&self, last: LaneId, first: usize, next: usize) -> usize {
-        const LOOKED_AT: usize = 32;
         let mut other_lane = None;
+        let is_alone = self.hosts < 2;
         let free = |place: &usize| self.lane_at(first + place).is_some_and(|lane| lane.is_free());
-        for place in (next..self.lanes.len()).filter(free).take(LOOKED_AT) {
+        for place in (next..self.lanes.len()).filter(free) {
             match self.lane_at(first + place).map(|lane| lane.id) {
                 Some(id) if id.host != last.host => return place,
+                Some(id) if id != last && is_alone => return place,
                 Some(id) if id != last => other_lane = other_lane.or(Some(place)),
                 _ => {}
             }

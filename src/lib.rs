@@ -97,7 +97,7 @@ pub use journal::JournalError;
 pub use mailer::{Mailer, MailerBuilder};
 pub use message::{Message, MessageId};
 pub use net_smtp::NetSmtp;
-pub use outcome::{Cause, ClientReason, Outcome, RefusedBy, Report};
+pub use outcome::{Cause, ClientReason, Outcome, RecipientReport, RefusedBy, Report};
 pub use reply::{EnhancedStatusCode, Reply, ReplyBuf, ReplyCode};
 pub use session::Step;
 pub use summary::{HostSummary, Summary, Tally};

@@ -335,6 +335,7 @@ impl Mailer {
     fn all_retired(&mut self) -> Error {
         let unsent = self.coordinator.abort(Instant::now(), &mut self.watch);
         self.settle();
+        self.sweep.hang_up();
         Error::AllRetired { unsent, last: self.watch.last_trouble.clone() }
     }
 }

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::host::LaneId;
 use crate::message::Message;
 use crate::reply::{Reply, ReplyBuf};
+use crate::session::Step;
 
 /// Why an attempt ended without a final outcome, or the last one did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -178,13 +179,33 @@ impl Ending {
     }
 }
 
+/// How it ended for one recipient, and at which step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Ended {
+    pub(crate) ending: Ending,
+    /// `None` when it was not tried.
+    pub(crate) step: Option<Step>,
+}
+
 /// The recipients' outcomes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Endings<'a> {
     /// All share the message's.
     Same,
     /// One each, in the order of the envelope.
-    Each(&'a [Ending]),
+    Each(&'a [Ended]),
+}
+
+/// What became of a message for one recipient.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RecipientReport<'a> {
+    /// The recipient.
+    pub path: &'a ForwardPath,
+    /// What became of the message for it.
+    pub outcome: Outcome<'a>,
+    /// The step at which that was decided; `None` when it was not tried.
+    pub step: Option<Step>,
 }
 
 /// A message's final outcome; it gives the message back.
@@ -194,8 +215,8 @@ pub(crate) enum Endings<'a> {
 ///
 /// let builder = Mailer::builder().on_report(|report| {
 ///     if let Outcome::Partial = report.outcome {
-///         for (recipient, outcome) in report.recipients() {
-///             println!("{}: {recipient} {outcome}", report.message.message_id());
+///         for recipient in report.recipients() {
+///             println!("{}: {} {}", report.message.message_id(), recipient.path, recipient.outcome);
 ///         }
 ///     }
 /// });
@@ -212,17 +233,30 @@ pub struct Report<'a> {
     pub outcome: Outcome<'a>,
     /// How many attempts were counted against it, the last one included.
     pub attempts: u32,
+    /// The step at which the outcome was decided; `None` when the message was
+    /// not tried, and when recipients differ: see [`Report::recipients`].
+    pub step: Option<Step>,
     /// The lane that held it last, if any did.
     pub lane: Option<LaneId>,
+    /// The name of that lane's host.
+    pub host: Option<&'a str>,
     pub(crate) endings: Endings<'a>,
 }
 
 impl<'a> Report<'a> {
-    /// Each recipient and what became of the message for it, in the order of
-    /// the envelope.
-    pub fn recipients(&self) -> impl Iterator<Item = (&ForwardPath, Outcome<'a>)> {
+    /// What became of the message for each recipient, in the order of the
+    /// envelope.
+    pub fn recipients(&self) -> impl Iterator<Item = RecipientReport<'_>> {
         let paths = self.message.envelope().recipients();
-        paths.iter().enumerate().map(|(index, path)| (path, self.recipient_outcome(index)))
+        paths.iter().enumerate().map(|(index, path)| {
+            let (outcome, step) = match self.endings {
+                Endings::Same => (self.outcome, self.step),
+                Endings::Each(endings) => endings
+                    .get(index)
+                    .map_or((self.outcome, self.step), |ended| (ended.ending.outcome(), ended.step)),
+            };
+            RecipientReport { path, outcome, step }
+        })
     }
 
     /// The message for those recipients alone whose server has neither taken
@@ -230,19 +264,12 @@ impl<'a> Report<'a> {
     /// none.
     pub fn into_undelivered(self) -> Option<Message> {
         let keep = |outcome: Outcome<'_>| !matches!(outcome, Outcome::Delivered(_) | Outcome::InDoubt(_));
-        let open: Vec<bool> = self.recipients().map(|(_, outcome)| keep(outcome)).collect();
+        let open: Vec<bool> = self.recipients().map(|recipient| keep(recipient.outcome)).collect();
         let envelope = self.message.envelope();
         let mut open = open.iter();
         let to: Vec<ForwardPath> =
             envelope.recipients().iter().filter(|_| open.next() == Some(&true)).cloned().collect();
         let envelope = Envelope::new(envelope.from().clone(), to).ok()?;
         Some(self.message.with_envelope(envelope))
-    }
-
-    fn recipient_outcome(&self, index: usize) -> Outcome<'a> {
-        match self.endings {
-            Endings::Same => self.outcome,
-            Endings::Each(endings) => endings.get(index).map_or(self.outcome, Ending::outcome),
-        }
     }
 }

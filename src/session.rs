@@ -29,7 +29,7 @@ use crate::envelope::{Domain, ForwardPath, ReversePath};
 use crate::extensions::Extensions;
 use crate::failure::Failure;
 use crate::reply::{self, Found, Reply, ReplyCode, ReplyReader};
-use crate::timeouts::Timeouts;
+use crate::timeouts::{Timeouts, after};
 pub use flight::{Answer, Step};
 use flight::{Answered, Owed, is_pass};
 
@@ -249,7 +249,7 @@ impl Session {
         // decided: callbacks of others may have run since.
         let goes_on = !was_begun || self.awaited() == Step::Content;
         if count > 0 && goes_on && self.failure.is_none() {
-            self.deadline = Some(now + self.current_timeout());
+            self.deadline = Some(after(now, self.current_timeout()));
         }
     }
 
@@ -435,7 +435,7 @@ impl Session {
     fn owe(&mut self, step: Step, recipient: u32) {
         let unproduced = self.commands.len().saturating_sub(self.commands_taken) as u64;
         self.owed.push_back(Owed { step, recipient, ends_at: Some(self.produced + unproduced) });
-        self.deadline = self.began.map(|began| began + self.current_timeout());
+        self.deadline = self.began.map(|began| after(began, self.current_timeout()));
     }
 
     fn is_all_written(&self) -> bool {

@@ -17,7 +17,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::fault::IoFault;
 use crate::host::HostSettings;
 use crate::journal::Journal;
+use crate::timeouts::after;
 use crate::transport::{Connector, DialError, Target, dial_tcp};
 use flags::Flags;
 use names::{Addresses, Names};
@@ -126,7 +127,9 @@ impl Sweep {
                 self.begin(lanes, now);
             }
             self.serve_flags(lanes, now);
-            self.read_in_order(cx, lanes, now);
+            // The flights took their time, and what is read now came after it.
+            let now = Instant::now();
+            self.read_in_order(lanes, now);
             self.expire(lanes, now);
             if coordinator.is_step_over() || wake_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(());
@@ -151,6 +154,9 @@ impl Sweep {
                 continue;
             };
             if slot.connection != lane.connection() {
+                if slot.transport.is_some() && lane.has_failed_to_open() {
+                    slot.passed_over = slot.passed_over.wrapping_add(1);
+                }
                 slot.reset(lane.connection());
             }
             if lane.link() == Link::Wanted {
@@ -204,7 +210,7 @@ impl Sweep {
         while !wire.lane.session().is_over() {
             let has_read = match wire.write() {
                 Written::All if in_order => return,
-                Written::All | Written::Blocked => wire.read(None),
+                Written::All | Written::Blocked => wire.read(),
                 Written::Failed => return,
             };
             if !has_read {
@@ -218,20 +224,20 @@ impl Sweep {
     /// Reads what is there, lane by lane, and waits for one in the middle of
     /// the rest: when that one's reply has come, so have most of the others,
     /// and the barrier waits for the last one anyway.
-    fn read_in_order(&mut self, cx: &Context<'_>, lanes: &mut [Lane], now: Instant) {
+    fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
         if let Some(place) = self.awaited {
-            if self.read_place(place, Some(cx.waker()), lanes, now) == Some(false) {
+            if self.read_place(place, true, lanes, now) == Some(false) {
                 return;
             }
             self.awaited = None;
         }
-        while self.read_place(self.cursor, None, lanes, now) == Some(true) {
+        while self.read_place(self.cursor, false, lanes, now) == Some(true) {
             self.cursor += 1;
         }
         let middle = self.cursor + self.order.len().saturating_sub(self.cursor) / 2;
         let rest = (middle..self.order.len()).chain(self.cursor..middle);
         for place in rest {
-            if self.read_place(place, Some(cx.waker()), lanes, now) == Some(false) {
+            if self.read_place(place, true, lanes, now) == Some(false) {
                 self.awaited = Some(place);
                 return;
             }
@@ -239,11 +245,12 @@ impl Sweep {
     }
 
     /// Reads what is there on the lane at this place of the order, and says
-    /// whether its step is over; `None` behind the last place.
+    /// whether its step is over; `None` behind the last place. A lane that is
+    /// awaited raises its flag when there is more.
     fn read_place(
         &mut self,
         place: usize,
-        task: Option<&Waker>,
+        is_awaited: bool,
         lanes: &mut [Lane],
         now: Instant,
     ) -> Option<bool> {
@@ -251,7 +258,7 @@ impl Sweep {
         let (lane, slot) = (lanes.get_mut(index)?, self.slots.get_mut(index)?);
         let mut wire = Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now };
         while !wire.lane.session().is_over() {
-            let has_read = if task.is_some() { wire.read(task) } else { wire.read_what_is_there() };
+            let has_read = if is_awaited { wire.read() } else { wire.read_what_is_there() };
             if !has_read {
                 return Some(false);
             }
@@ -267,7 +274,7 @@ impl Sweep {
         let timeout = settings.timeouts.connect;
         let Some(host) = self.hosts.get_mut(id.host as usize) else { return };
         let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.dial_deadline = Some(now + timeout);
+        slot.dial_deadline = Some(after(now, timeout));
         if let Some(connector) = &host.connector {
             let target = Target { host: settings.name.clone(), port: settings.port, lane: id };
             slot.task = Some(Task::Dial(connector.dial(target)));
@@ -276,7 +283,7 @@ impl Sweep {
                 Addresses::Pending => slot.task = Some(Task::Name),
                 Addresses::Failed(fault) => return self.not_connected(lane, index, Failure::Resolve(fault)),
                 Addresses::Known(addresses) => {
-                    let place = (id.thread as usize).wrapping_add(slot.tried) % addresses.len().max(1);
+                    let place = (id.thread as usize).wrapping_add(slot.passed_over) % addresses.len().max(1);
                     let Some(&address) = addresses.get(place) else { return };
                     let source = source_for(settings, id.thread, address.ip());
                     slot.task = Some(Task::Dial(Box::pin(dial_tcp(address, source))));
@@ -313,6 +320,7 @@ impl Sweep {
         let addresses = host.as_ref().map_or(0, |host| host.names.known());
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.tried += 1;
+        slot.passed_over = slot.passed_over.wrapping_add(1);
         if slot.tried < addresses {
             return self.dial(lane, index, now);
         }

@@ -1,6 +1,14 @@
 //! How long each step may take.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Longer waits count as this one: 100 years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The time `wait` after `now`, for any `wait` that a caller may set.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    now + wait.min(LONGEST)
+}
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)

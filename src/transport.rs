@@ -159,14 +159,12 @@ pub(crate) async fn dial_tcp(target: SocketAddr, source: Option<IpAddr>) -> Resu
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.bind(&SocketAddr::new(source, 0).into()).map_err(out_of_ports)?;
     }
     match socket.connect(&target.into()) {
         Ok(()) => {}
         Err(error) if is_in_progress(&error) => {}
-        // No local port is left; with an address of the caller's own choice
-        // it means that this machine does not have it.
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && source.is_none() => {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             return Err(DialError::Shortage(error));
         }
         Err(error) => return Err(error.into()),
@@ -177,6 +175,11 @@ pub(crate) async fn dial_tcp(target: SocketAddr, source: Option<IpAddr>) -> Resu
         Some(error) => Err(error.into()),
         None => Ok(Transport::Tcp(Tcp { socket, awaits_input: false })),
     }
+}
+
+/// No local port is left at the source address.
+fn out_of_ports(error: io::Error) -> DialError {
+    if error.kind() == io::ErrorKind::AddrInUse { DialError::Shortage(error) } else { error.into() }
 }
 
 #[cfg(unix)]

@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::mail::{Mail, Scope};
@@ -13,6 +14,7 @@ use crate::failure::Failure;
 use crate::host::LaneId;
 use crate::message::Message;
 use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
+use crate::session::Step;
 use crate::summary::{HostSummary, Summary};
 
 /// How an attempt ended.
@@ -52,12 +54,14 @@ impl Default for BatchSettings {
 struct Parting {
     message: Message,
     attempts: u32,
+    step: Option<Step>,
     lane: Option<LaneId>,
 }
 
 impl From<Mail> for Parting {
     fn from(mail: Mail) -> Parting {
-        Parting { message: mail.message, attempts: mail.attempts, lane: mail.last_lane }
+        let Mail { message, attempts, last_step: step, last_lane: lane, .. } = mail;
+        Parting { message, attempts, step, lane }
     }
 }
 
@@ -77,6 +81,8 @@ pub(super) struct Desk {
     fresh: VecDeque<Mail>,
     capacity: usize,
     ledger: Ledger,
+    /// The hosts' names.
+    hosts: Vec<Arc<str>>,
     pub(super) summary: Summary,
     /// A batch is between its deal and its end.
     pub(super) batch_running: bool,
@@ -92,6 +98,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new(settings: BatchSettings, capacity: usize, hosts: Vec<String>) -> Desk {
+        let names = hosts.iter().map(|name| Arc::from(name.as_str())).collect();
         let named = |name| HostSummary { name, ..HostSummary::default() };
         let summary = Summary { hosts: hosts.into_iter().map(named).collect(), ..Summary::default() };
         Desk {
@@ -101,6 +108,7 @@ impl Desk {
             fresh: VecDeque::with_capacity(capacity),
             capacity,
             ledger: Ledger::default(),
+            hosts: names,
             summary,
             batch_running: false,
             restart_now: false,
@@ -253,6 +261,7 @@ impl Desk {
     /// Gives up everything in the backlog: those of which nothing is final are
     /// returned, the others reported. Where a report panics the former stay.
     pub(super) fn surrender(&mut self, handler: &mut (impl Handler + ?Sized)) -> Vec<Message> {
+        self.waiting_since = None;
         let mut untouched = VecDeque::new();
         while let Some(mail) = self.retries.pop_front().or_else(|| self.fresh.pop_front()) {
             if mail.is_untouched() {
@@ -278,6 +287,7 @@ impl Desk {
 
     /// The same, but nothing is returned: all are reported.
     pub(super) fn report_unsent(&mut self, handler: &mut (impl Handler + ?Sized)) {
+        self.waiting_since = None;
         while let Some(mail) = self.retries.pop_front().or_else(|| self.fresh.pop_front()) {
             self.report_each(mail, handler);
         }
@@ -319,10 +329,11 @@ impl Desk {
     fn report_each(&mut self, mail: Mail, handler: &mut (impl Handler + ?Sized)) -> bool {
         let (attempts, lane) = (mail.attempts, mail.last_lane);
         let (message, endings) = mail.into_endings();
-        let first = endings.first().map_or(Outcome::Unsent, Ending::outcome);
-        let alike = endings.iter().all(|ending| ending.outcome().name() == first.name());
-        let outcome = if alike { first } else { Outcome::Partial };
-        let parting = Parting { message, attempts, lane };
+        let first =
+            endings.first().map_or((Outcome::Unsent, None), |ended| (ended.ending.outcome(), ended.step));
+        let alike = endings.iter().all(|ended| ended.ending.outcome().name() == first.0.name());
+        let (outcome, step) = if alike { first } else { (Outcome::Partial, None) };
+        let parting = Parting { message, attempts, step, lane };
         self.report(parting, outcome, Endings::Each(&endings), handler)
     }
 
@@ -334,14 +345,15 @@ impl Desk {
         endings: Endings<'_>,
         handler: &mut (impl Handler + ?Sized),
     ) -> bool {
-        let Parting { message, attempts, lane } = parting;
+        let Parting { message, attempts, step, lane } = parting;
         self.ledger.reported += 1;
         self.count(lane, &outcome, 1);
         let finished = matches!(outcome, Outcome::Delivered(_) | Outcome::Partial | Outcome::Refused(_));
         if finished {
             self.restarts = 0;
         }
-        let report = Report { message, outcome, attempts, lane, endings };
+        let host = lane.and_then(|lane| self.hosts.get(lane.host as usize).cloned());
+        let report = Report { message, outcome, attempts, step, lane, host: host.as_deref(), endings };
         self.count_recipients(&report);
         self.guard(|| handler.report(report));
         finished
@@ -355,10 +367,10 @@ impl Desk {
     }
 
     fn count_recipients(&mut self, report: &Report<'_>) {
-        for (_, outcome) in report.recipients() {
-            self.summary.recipients.count(&outcome, 1);
+        for recipient in report.recipients() {
+            self.summary.recipients.count(&recipient.outcome, 1);
             if let Some(host) = self.host(report.lane) {
-                host.recipients.count(&outcome, 1);
+                host.recipients.count(&recipient.outcome, 1);
             }
         }
     }

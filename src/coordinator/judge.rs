@@ -11,9 +11,13 @@ use crate::content::ContentError;
 use crate::event::{Event, EventKind, Evidence, Handler, MessageVerdict, SessionVerdict, Verdict, consult};
 use crate::extensions::Extension;
 use crate::failure::Failure;
-use crate::outcome::{Cause, ClientReason, Ending, Outcome, RefusedBy};
+use crate::outcome::{Cause, ClientReason, Ended, Ending, Outcome, RefusedBy};
 use crate::reply::Reply;
 use crate::session::{Answer, Step};
+use crate::timeouts::after;
+
+/// How long a lane rests when this process is short of descriptors.
+const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
 /// Whom a refusal is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,7 +130,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
         if self.lane.session.is_in_doubt() {
             self.lane.session.lost(Failure::Closed);
-            self.conclude(Plan::InDoubt, Verdict::DEFAULT);
+            self.conclude(Step::Content, Plan::InDoubt, Verdict::DEFAULT);
         }
         while let Some(mail) = self.lane.mails.pop_front() {
             self.desk.keep(mail);
@@ -145,6 +149,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let kind = if self.lane.has_been_open { EventKind::ReconnectPass } else { EventKind::ConnectPass };
         self.lane.standing = Standing::Active;
         self.lane.was_tried = true;
+        self.lane.opening_failed = false;
         if let Some(host) = self.desk.host(Some(self.lane.id)) {
             host.connections += 1;
         }
@@ -158,6 +163,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let kind = if self.lane.has_been_open { EventKind::ReconnectFail } else { EventKind::ConnectFail };
         self.lane.disconnect();
         self.lane.was_tried = true;
+        self.lane.opening_failed = true;
         let elapsed = self.lane.opening_took(self.now);
         let verdict = self.consult(kind, step, None, Some(Evidence::Failure(failure)), elapsed);
         self.act(verdict.session, true);
@@ -182,11 +188,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn passed(&mut self, step: Step, recipient: u32) {
         let verdict = self.consult_about_answer(EventKind::Pass);
         if step == Step::Content {
-            self.conclude(Plan::Delivered, verdict);
+            self.conclude(step, Plan::Delivered, verdict);
         } else if verdict.is_default() {
             return self.advance(step, recipient);
         } else {
-            self.conclude(Plan::GivenUp(verdict), verdict);
+            self.conclude(step, Plan::GivenUp(verdict), verdict);
         }
         self.act_on_answer(verdict.session);
     }
@@ -210,7 +216,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 Blame::Mail { for_good: false } | Blame::TooMany => Plan::Again { counted: true },
             }
         };
-        self.conclude(plan, verdict);
+        self.conclude(step, plan, verdict);
         self.act_on_answer(or_default(verdict.session, session_default));
     }
 
@@ -228,7 +234,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
         match blame {
             Blame::Mail { for_good: true } if verdict.message == MessageVerdict::Default => {
-                mail.set(recipient, Recipient::Ended(Box::new(Ending::Refused(reply))));
+                let ended = Ended { ending: Ending::Refused(reply), step: Some(Step::Rcpt) };
+                mail.set(recipient, Recipient::Ended(Box::new(ended)));
             }
             Blame::Mail { .. } | Blame::Session => {
                 mail.set(recipient, Recipient::Deferred(Box::new(Cause::Reply(reply))));
@@ -286,7 +293,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 self.refused_by_client(Step::Data, ClientReason::Content(error));
             }
         } else {
-            self.conclude(Plan::EachItsOwn, Verdict::DEFAULT);
+            self.conclude(Step::Rcpt, Plan::EachItsOwn, Verdict::DEFAULT);
             self.act(SessionVerdict::Default, false);
         }
     }
@@ -308,7 +315,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let verdict =
             self.consult(EventKind::Hang, step, recipient, Some(Evidence::Failure(&failure)), elapsed);
         if !self.lane.mails.is_empty() {
-            self.conclude(plan, verdict);
+            self.conclude(step, plan, verdict);
         }
         self.act(or_default(verdict.session, SessionVerdict::ReconnectAtBatchEnd), false);
     }
@@ -317,16 +324,22 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn refused_by_client(&mut self, step: Step, reason: ClientReason) {
         let elapsed = self.step_took();
         let verdict = self.consult(EventKind::Fail, step, None, Some(Evidence::Client(&reason)), elapsed);
-        self.conclude(Plan::RefusedByClient(reason), verdict);
+        let is_shortage = matches!(reason, ClientReason::Content(ContentError::Shortage(_)));
+        self.conclude(step, Plan::RefusedByClient(reason), verdict);
+        if is_shortage && verdict.session == SessionVerdict::Default {
+            // Its descriptor is what the others' contents are short of.
+            return self.lane.reopen(self.now + SHORTAGE_WAIT, self.now);
+        }
         self.act(verdict.session, false);
     }
 
     // ---- what becomes of the message --------------------------------------
 
     /// Ends the attempt at the mail in hand.
-    fn conclude(&mut self, plan: Plan, verdict: Verdict) {
+    fn conclude(&mut self, step: Step, plan: Plan, verdict: Verdict) {
         self.lane.in_batch = false;
-        let Some(mail) = self.lane.mails.pop_front() else { return };
+        let Some(mut mail) = self.lane.mails.pop_front() else { return };
+        mail.last_step = Some(step);
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
         // A lane that only sits out is not opened anew, so that nothing else
@@ -371,7 +384,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             V::ReconnectAtBatchEnd => self.reconnect_at_batch_end(connect_failed),
             V::ReconnectNow => {
                 if let Some(wait) = self.set_back(connect_failed) {
-                    self.lane.reopen(self.now + wait, self.now);
+                    self.lane.reopen(after(self.now, wait), self.now);
                 }
             }
             V::RestartAtBatchEnd | V::RestartNow => {
@@ -391,7 +404,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if self.desk.batch_running {
             self.lane.sit_out(Bench::Reopen(wait), self.now);
         } else {
-            self.lane.reopen(self.now + wait, self.now);
+            self.lane.reopen(after(self.now, wait), self.now);
         }
     }
 
@@ -488,7 +501,7 @@ fn fate<'a>(
             Some(reply) => settled(Outcome::Refused(RefusedBy::Server(reply)), *scope),
             None => Fate::EachItsOwn,
         },
-        (Plan::RefusedByClient(ClientReason::Content(ContentError::Shortage(_))), _) => again(true),
+        (Plan::RefusedByClient(ClientReason::Content(ContentError::Shortage(_))), _) => again(false),
         (Plan::RefusedByClient(reason), _) => {
             settled(Outcome::Refused(RefusedBy::Client(reason)), Scope::Transaction)
         }

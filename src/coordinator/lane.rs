@@ -71,6 +71,7 @@ pub struct Lane {
     /// no mail finished between.
     pub(super) setbacks: u32,
     pub(super) has_been_open: bool,
+    pub(super) opening_failed: bool,
     /// The first opening has ended, one way or the other.
     pub(super) was_tried: bool,
     /// It is to be opened anew as soon as no content waits for its reply.
@@ -99,6 +100,7 @@ impl Lane {
             reopen_at: Some(now),
             setbacks: 0,
             has_been_open: false,
+            opening_failed: false,
             was_tried: false,
             renew: false,
             renew_wait: Duration::ZERO,
@@ -163,6 +165,11 @@ impl Lane {
             Link::Up => session.answer().is_some() || session.failure().is_some(),
             Link::Down | Link::Wanted | Link::Dialling => self.dial_failure.is_some(),
         }
+    }
+
+    /// Whether its latest connection came to no session.
+    pub fn has_failed_to_open(&self) -> bool {
+        self.opening_failed
     }
 
     /// Its connection is being made for it.

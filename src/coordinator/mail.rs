@@ -3,7 +3,8 @@
 use crate::failure::Failure;
 use crate::host::LaneId;
 use crate::message::Message;
-use crate::outcome::{Cause, Ending};
+use crate::outcome::{Cause, Ended, Ending};
+use crate::session::Step;
 
 /// How far a recipient came.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub(super) enum Recipient {
     /// The server takes no more of them in this transaction.
     TooMany(Box<Cause>),
     /// Final.
-    Ended(Box<Ending>),
+    Ended(Box<Ended>),
 }
 
 impl Recipient {
@@ -57,13 +58,23 @@ pub(super) struct Mail {
     doubt: Option<Box<Doubt>>,
     pub(super) attempts: u32,
     pub(super) last_lane: Option<LaneId>,
+    /// The step at which the last attempt ended.
+    pub(super) last_step: Option<Step>,
 }
 
 impl Mail {
     pub(super) fn new(message: Message) -> Mail {
         let others = message.envelope().recipients().len().saturating_sub(1);
         let rest = std::iter::repeat_with(Recipient::default).take(others).collect();
-        Mail { message, first: Recipient::Pending, rest, doubt: None, attempts: 0, last_lane: None }
+        Mail {
+            message,
+            first: Recipient::Pending,
+            rest,
+            doubt: None,
+            attempts: 0,
+            last_lane: None,
+            last_step: None,
+        }
     }
 
     /// All recipients that are not final are to be asked for anew.
@@ -134,37 +145,39 @@ impl Mail {
 
     /// Makes `ending` final for those in scope.
     pub(super) fn end(&mut self, scope: Scope, ending: &Ending) {
-        let concerned = self.concerned(scope);
+        let (concerned, step) = (self.concerned(scope), self.last_step);
         for recipient in self.recipients_mut().filter(|recipient| concerned(recipient)) {
-            *recipient = Recipient::Ended(Box::new(ending.clone()));
+            *recipient = Recipient::Ended(Box::new(Ended { ending: ending.clone(), step }));
         }
     }
 
     /// Makes all that are open abandoned, each with its own cause where it
     /// has one.
     pub(super) fn abandon(&mut self, cause: &Cause) {
+        let last_step = self.last_step;
         for recipient in self.recipients_mut().filter(|recipient| recipient.is_open()) {
-            let own = match std::mem::take(recipient) {
-                Recipient::Deferred(cause) | Recipient::TooMany(cause) => *cause,
-                _ => cause.clone(),
+            let (own, step) = match std::mem::take(recipient) {
+                Recipient::Deferred(cause) | Recipient::TooMany(cause) => (*cause, Some(Step::Rcpt)),
+                _ => (cause.clone(), last_step),
             };
-            *recipient = Recipient::Ended(Box::new(Ending::Abandoned(own)));
+            *recipient = Recipient::Ended(Box::new(Ended { ending: Ending::Abandoned(own), step }));
         }
     }
 
     /// Message and endings; whatever is open counts as unsent, and whatever
     /// was in doubt and is not delivered still is.
-    pub(super) fn into_endings(self) -> (Message, Vec<Ending>) {
+    pub(super) fn into_endings(self) -> (Message, Vec<Ended>) {
         let recipients = std::iter::once(self.first).chain(self.rest);
         let endings = recipients.map(|recipient| match recipient {
-            Recipient::Ended(ending) => *ending,
-            _ => Ending::Unsent,
+            Recipient::Ended(ended) => *ended,
+            _ => Ended { ending: Ending::Unsent, step: None },
         });
-        let mut endings: Vec<Ending> = endings.collect();
+        let mut endings: Vec<Ended> = endings.collect();
         let Some(doubt) = self.doubt else { return (self.message, endings) };
-        for (ending, _) in endings.iter_mut().zip(&doubt.recipients).filter(|(_, doubted)| **doubted) {
-            if !ending.outcome().is_delivered() {
-                *ending = Ending::InDoubt(doubt.failure.clone());
+        for (ended, _) in endings.iter_mut().zip(&doubt.recipients).filter(|(_, doubted)| **doubted) {
+            if !ended.ending.outcome().is_delivered() {
+                let ending = Ending::InDoubt(doubt.failure.clone());
+                *ended = Ended { ending, step: Some(Step::Content) };
             }
         }
         (self.message, endings)

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::fault::IoFault;
+use crate::timeouts::after;
 
 /// How long known addresses are kept although all have failed.
 const KEPT: Duration = Duration::from_secs(30);
@@ -118,7 +119,7 @@ impl Names {
     }
 
     fn begin(&mut self, now: Instant, timeout: Duration) {
-        self.deadline = Some(now + timeout);
+        self.deadline = Some(after(now, timeout));
         if let Ok(address) = self.name.parse::<IpAddr>() {
             let address = SocketAddr::new(address, self.port);
             self.look_up = Some(Box::pin(std::future::ready(Ok(vec![address]))));

@@ -38,6 +38,9 @@ pub(super) struct Slot {
     pub(super) dial_deadline: Option<Instant>,
     /// Addresses tried for this connection.
     pub(super) tried: usize,
+    /// Addresses passed over since the lane's last good opening, so that one
+    /// whose server refuses at the greeting is left, too.
+    pub(super) passed_over: usize,
     /// What `fill` gave and the socket did not take.
     unsent: Vec<u8>,
     unsent_from: usize,
@@ -53,6 +56,7 @@ impl Slot {
             task: None,
             dial_deadline: None,
             tried: 0,
+            passed_over: 0,
             unsent: Vec::new(),
             unsent_from: 0,
             waker,
@@ -61,7 +65,8 @@ impl Slot {
 
     /// Drops the connection and all that belonged to it.
     pub(super) fn reset(&mut self, connection: u64) {
-        *self = Slot { connection, ..Slot::new(self.waker.clone()) };
+        let passed_over = self.passed_over;
+        *self = Slot { connection, passed_over, ..Slot::new(self.waker.clone()) };
     }
 
     /// Whether more than a reply is waited for.
@@ -140,11 +145,12 @@ impl Wire<'_> {
         }
     }
 
-    /// Reads once. Without input, `task` is woken when there is some, or the
-    /// lane's flag raised when none is given. Says whether anything came.
-    pub(super) fn read(&mut self, task: Option<&Waker>) -> bool {
+    /// Reads once. Without input, the lane's flag is raised when there is
+    /// some: no other waker is ever given to a connection, for the reactor
+    /// wakes the one that another replaces. Says whether anything came.
+    pub(super) fn read(&mut self) -> bool {
         let Slot { transport: Some(transport), waker, .. } = &mut *self.slot else { return false };
-        let mut cx = Context::from_waker(task.unwrap_or(waker));
+        let mut cx = Context::from_waker(waker);
         match transport.poll_read(&mut cx, &mut self.buffers.inbox) {
             Poll::Ready(read) => {
                 self.received(read);

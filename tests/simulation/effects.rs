@@ -426,6 +426,13 @@ impl Effects {
             return;
         };
         let spoken = own.iter().filter(|one| one.verdict.session != SessionVerdict::Default).count();
+        if seen.is_shortage && seen.verdict.session == SessionVerdict::Default {
+            assert!(!is_same, "lane {index} keeps the descriptor that others are short of");
+            assert!(matches!(lane.standing(), Standing::Benched | Standing::Opening), "lane {index}");
+            // Nothing is held against it.
+            self.models[index].most_dials += 1;
+            return forget(&mut self.models[index]);
+        }
         if spoken > 1 || own.iter().any(|one| one.is_client && one.step == Step::Mail) {
             return forget(&mut self.models[index]);
         }

@@ -17,6 +17,8 @@ pub struct Seen {
     pub code: Option<u16>,
     /// The client itself cannot send the mail.
     pub is_client: bool,
+    /// This process is short of descriptors.
+    pub is_shortage: bool,
     pub mail: Option<usize>,
     pub attempt: u32,
     pub verdict: Verdict,

@@ -243,8 +243,8 @@ impl Truth {
         assert_eq!(mail.place, Place::Taken, "mail {id} is reported out of turn: {}", report.outcome);
         mail.place = Place::Reported;
         mail.attempts = report.attempts;
-        mail.fates = report.recipients().map(|(_, outcome)| fate(&outcome)).collect();
-        let paths: Vec<&str> = report.recipients().map(|(path, _)| path.as_str()).collect();
+        mail.fates = report.recipients().map(|one| fate(&one.outcome)).collect();
+        let paths: Vec<&str> = report.recipients().map(|one| one.path.as_str()).collect();
         assert_eq!(paths, mail.to, "the report's recipients are not the envelope's");
         *match report.outcome.name() {
             "delivered" => &mut self.counts.delivered,
@@ -255,7 +255,7 @@ impl Truth {
             "in_doubt" => &mut self.counts.in_doubt,
             _ => &mut self.counts.unsent,
         } += 1;
-        let names: Vec<&str> = report.recipients().map(|(_, outcome)| outcome.name()).collect();
+        let names: Vec<&str> = report.recipients().map(|one| one.outcome.name()).collect();
         let alike = names.iter().all(|name| Some(name) == names.first());
         let expected = if alike { names.first().copied().unwrap_or_default() } else { "partial" };
         assert_eq!(report.outcome.name(), expected, "the mail's outcome is not its recipients': {names:?}");

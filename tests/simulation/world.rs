@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use smtp_bulk::coordinator::{Coordinator, Link, Progress};
 use smtp_bulk::{
-    Event, EventKind, Evidence, Handler, MessageVerdict, Outcome, Report, Step, Timeouts, Verdict,
+    ClientReason, ContentError, Event, EventKind, Evidence, Handler, MessageVerdict, Outcome, Report, Step,
+    Timeouts, Verdict,
 };
 
 use super::effects::Effects;
@@ -467,6 +468,10 @@ impl Callbacks<'_> {
             step: event.step,
             code: event.reply().map(|reply| reply.code().as_u16()),
             is_client: matches!(event.evidence, Evidence::Client(_)),
+            is_shortage: matches!(
+                event.evidence,
+                Evidence::Client(ClientReason::Content(ContentError::Shortage(_)))
+            ),
             mail,
             attempt: event.attempt,
             verdict,

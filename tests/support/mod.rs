@@ -237,7 +237,7 @@ impl Handler for Log {
             line: report.outcome.to_string(),
             attempts: report.attempts,
             lane: report.lane,
-            recipients: recipients.map(|(path, outcome)| (path.to_string(), outcome.name())).collect(),
+            recipients: recipients.map(|one| (one.path.to_string(), one.outcome.name())).collect(),
         };
         self.book().reports.push(ended);
     }

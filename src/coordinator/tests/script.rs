@@ -123,7 +123,10 @@ impl Handler for Notes {
             text: report.outcome.to_string(),
             attempts: report.attempts,
             lane: report.lane,
-            recipients: report.recipients().map(|(to, outcome)| format!("{to} {}", outcome.name())).collect(),
+            recipients: report
+                .recipients()
+                .map(|one| format!("{} {}", one.path, one.outcome.name()))
+                .collect(),
         });
         (self.on_report)(&report);
     }
