@@ -65,7 +65,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::AllRetired { unsent, last } => {
-                write!(f, "every lane is retired, with {} messages unsent", unsent.len())?;
+                write!(f, "every lane is retired, and {} messages are given back", unsent.len())?;
                 last.as_ref().map_or(Ok(()), |last| write!(f, "; last: {last}"))
             }
             Error::Closed(_) => f.write_str("the mailer is closed"),
@@ -75,13 +75,21 @@ impl fmt::Display for Error {
             }
             Error::Debug(error) => fmt::Display::fmt(error, f),
             Error::NoSuchLane(lane) => write!(f, "there is no thread {} of host {}", lane.thread, lane.host),
-            Error::OutOfOrder { call, before } => write!(f, "{call} before {before}"),
+            Error::OutOfOrder { call, before } => write!(f, "`{call}` was called before `{before}`"),
             Error::Address(error) => fmt::Display::fmt(error, f),
         }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Debug(error) => Some(error),
+            Error::Address(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// There is no room for the message, which is given back:
 /// [`Mailer::ready`](crate::Mailer::ready) waits for room.
@@ -90,7 +98,7 @@ pub struct Full(pub Message);
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("as many messages are held as there are lanes")
+        f.write_str("there is no room for the message, or the mailer is closed")
     }
 }
 

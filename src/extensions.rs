@@ -37,6 +37,13 @@ const KEYWORDS: [(&str, Extension); 8] = [
     ("ENHANCEDSTATUSCODES", Extension::EnhancedStatusCodes),
 ];
 
+impl Extension {
+    /// Its EHLO keyword.
+    pub fn keyword(self) -> &'static str {
+        KEYWORDS.iter().find(|(_, known)| *known == self).map_or("", |(keyword, _)| keyword)
+    }
+}
+
 /// The extensions that one session has been offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Extensions {

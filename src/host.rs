@@ -98,7 +98,7 @@ impl Host {
         }
     }
 
-    /// The TCP port. Default: 25.
+    /// The TCP port, in place of one named in [`Host::new`]. Default: 25.
     pub fn port(mut self, port: u16) -> Host {
         self.port = Some(port);
         self

@@ -232,8 +232,8 @@ impl Mailer {
             }
         }
         self.sweep.hang_up();
-        let summary = self.summary();
-        self.watch.journal.summary(format_args!("quit {}: {summary}", self.quit_id));
+        let (summary, id) = (self.summary(), std::mem::take(&mut self.quit_id));
+        self.watch.journal.summary(format_args!("quit {id}: {summary}"));
         Ok(summary)
     }
 

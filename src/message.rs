@@ -7,7 +7,8 @@ use std::time::Instant;
 use crate::content::Content;
 use crate::envelope::Envelope;
 
-/// The caller's own name for a message.
+/// The caller's own name for a message: not the header field Message-ID,
+/// which is the content's business.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum MessageId {

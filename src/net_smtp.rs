@@ -60,9 +60,10 @@ impl NetSmtp<'_> {
     /// Begins a message; `""` or `"<>"` is the null reverse-path.
     ///
     /// # Errors
-    /// When the address is none, or a message is being written.
+    /// When the address is none, or a message with a recipient has not come to
+    /// its `dataend`; [`NetSmtp::reset`] gives that up.
     pub fn mail(&mut self, address: &str) -> Result<(), Error> {
-        if let Draft::Writing { .. } = self.draft {
+        if self.has_recipients() {
             return Err(Error::OutOfOrder { call: "mail", before: "dataend" });
         }
         let from = address.parse().map_err(Error::Address)?;
@@ -152,6 +153,11 @@ impl NetSmtp<'_> {
         }
     }
 
+    /// Gives up the message that has not come to its `dataend`.
+    pub fn reset(&mut self) {
+        self.draft = Draft::Empty;
+    }
+
     /// Opens every connection anew: [`Mailer::restart`].
     ///
     /// # Errors
@@ -164,12 +170,21 @@ impl NetSmtp<'_> {
     /// named in the debug output.
     ///
     /// # Errors
-    /// As [`Mailer::quit`], and when a message is being written.
+    /// As [`Mailer::quit`], and when a message with a recipient has
+    /// not come to its `dataend`.
     pub async fn quit(&mut self, id: impl Into<MessageId>) -> Result<Summary, Error> {
-        if let Draft::Writing { .. } = self.draft {
+        if self.has_recipients() {
             return Err(Error::OutOfOrder { call: "quit", before: "dataend" });
         }
         self.mailer.name_quit(id.into());
         self.mailer.quit().await
+    }
+
+    fn has_recipients(&self) -> bool {
+        match &self.draft {
+            Draft::Empty => false,
+            Draft::Addressed { to, .. } => !to.is_empty(),
+            Draft::Writing { .. } => true,
+        }
     }
 }

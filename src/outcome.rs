@@ -58,7 +58,7 @@ impl fmt::Display for ClientReason {
         match self {
             ClientReason::Content(error) => fmt::Display::fmt(error, f),
             ClientReason::MissingExtension(extension) => {
-                write!(f, "the message needs the extension {extension:?}, which is not to be had")
+                write!(f, "the message needs {}, which is not to be had", extension.keyword())
             }
         }
     }

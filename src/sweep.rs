@@ -286,7 +286,9 @@ impl Sweep {
                     let place = (id.thread as usize).wrapping_add(slot.passed_over) % addresses.len().max(1);
                     let Some(&address) = addresses.get(place) else { return };
                     let source = source_for(settings, id.thread, address.ip());
-                    slot.task = Some(Task::Dial(Box::pin(dial_tcp(address, source))));
+                    let dialling =
+                        async move { dial_tcp(address, source).await.map_err(|error| error.at(address)) };
+                    slot.task = Some(Task::Dial(Box::pin(dialling)));
                 }
             }
         }

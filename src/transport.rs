@@ -144,6 +144,18 @@ pub(crate) enum DialError {
     Shortage(io::Error),
 }
 
+impl DialError {
+    /// Names the address that was tried.
+    pub(crate) fn at(self, address: SocketAddr) -> DialError {
+        match self {
+            DialError::Failed(error) => {
+                DialError::Failed(io::Error::new(error.kind(), format!("{address}: {error}")))
+            }
+            shortage => shortage,
+        }
+    }
+}
+
 impl From<io::Error> for DialError {
     fn from(error: io::Error) -> DialError {
         if crate::fault::is_shortage(&error) { DialError::Shortage(error) } else { DialError::Failed(error) }

@@ -607,7 +607,7 @@ fn a_utf8_address_is_refused_by_the_client_and_never_sent() {
     script.run();
     assert!(script.wire.is_empty());
     assert_eq!(script.outcomes(), [(1, "refused", 1)]);
-    assert!(script.notes.told[0].text.contains("SmtpUtf8"), "{}", script.notes.told[0].text);
+    assert!(script.notes.told[0].text.contains("SMTPUTF8"), "{}", script.notes.told[0].text);
     assert_eq!(script.mail_events(), [(EventKind::Fail, Step::Mail, 0)]);
     script.take(mail(2));
     script.run();

@@ -113,7 +113,8 @@ impl MailerBuilder {
 
     /// How much to say: 0 nothing, 5 a summary, 7 hangs and fails, 8 passes,
     /// 10 everything on the wire. It goes to the `log` crate under the targets
-    /// `smtp_bulk::summary`, `smtp_bulk::event` and `smtp_bulk::wire`, or to
+    /// `smtp_bulk::summary` (at its level `info`), `smtp_bulk::event` (`warn`
+    /// and, for passes, `debug`) and `smtp_bulk::wire` (`trace`), or to
     /// [`MailerBuilder::debug_path`]. At level 10 that includes all addresses
     /// and contents. Levels above 10 count as 10. Default: 0.
     pub fn debug(mut self, level: u8) -> MailerBuilder {

@@ -72,7 +72,8 @@ fn a_call_out_of_order_says_what_has_to_come_first_and_changes_nothing() {
         let says = |result: Result<(), Error>, line: &str| {
             let error = result.expect_err(line);
             assert!(matches!(error, Error::OutOfOrder { .. }), "{error}");
-            assert_eq!(error.to_string(), line);
+            let (call, before) = line.split_once(" before ").unwrap();
+            assert_eq!(error.to_string(), format!("`{call}` was called before `{before}`"));
         };
         says(smtp.to("a@example.net"), "to before mail");
         says(smtp.recipient("a@example.net"), "to before mail");
@@ -105,14 +106,20 @@ fn a_call_out_of_order_says_what_has_to_come_first_and_changes_nothing() {
 }
 
 #[test]
-fn mail_begins_anew_before_data_and_reconnect_keeps_the_queue() {
+fn reset_gives_up_a_draft_and_reconnect_keeps_the_queue() {
     let sink = sink(|sink| sink);
     run(async {
         let builder = quiet(builder(&Log::default()).host(host(&sink)).threads(2));
         let mut mailer = builder.connect().await.unwrap();
         let mut smtp = mailer.net_smtp();
         smtp.mail("old@example.org").unwrap();
+        smtp.mail("older@example.org").unwrap();
         smtp.to("old@example.net").unwrap();
+        assert!(
+            matches!(smtp.mail("new@example.org"), Err(Error::OutOfOrder { .. })),
+            "a recipient would be lost"
+        );
+        smtp.reset();
         one_mail(&mut smtp, &["new@example.net"], "body").await.unwrap();
         smtp.reconnect().await.unwrap();
         assert_eq!(sink.counts().connections, 4);
