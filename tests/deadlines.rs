@@ -151,10 +151,16 @@ fn what_came_during_a_slow_callback_is_read_before_its_deadline_is_judged() {
 
 #[test]
 fn a_connection_that_was_closed_is_told_so_though_another_was_awaited() {
-    // One lane never answers MAIL. Those around it are closed instead of an answer; one of them, or
-    // none, may be the one that is awaited.
+    // The one in the middle never answers MAIL, and is awaited while those around it are closed.
     let silent = serve(|| {}, |line| if line.starts_with("MAIL") { Ok(None) } else { friendly(line) });
-    let closing = || serve(|| {}, |line| if line.starts_with("MAIL") { Err(()) } else { friendly(line) });
+    let close_late = |line: &str| {
+        if line.starts_with("MAIL") {
+            thread::sleep(TIMEOUT / 4);
+            return Err(());
+        }
+        friendly(line)
+    };
+    let closing = || serve(|| {}, close_late);
     let hosts = [closing(), closing(), silent, closing(), closing()];
     let troubles = Troubles::default();
     let builder = Mailer::builder().threads(1).max_connect_failures(1).timeouts(Timeouts::uniform(TIMEOUT));
