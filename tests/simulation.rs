@@ -2,7 +2,9 @@
 //! virtual time, in which everything follows from one seed.
 //!
 //! `SIM_SEED=17 cargo test --test simulation` replays one seed with a trace;
-//! `SIM_SEEDS=1000000 cargo test --release --test simulation` runs that many.
+//! `SIM_SEEDS=1000000 cargo test --release --test simulation` runs that many,
+//! which took 4.5 minutes on two busy cores (257 s of processor time, 7.0
+//! million mails); the ordinary 20,000 take about 20 s in a test build.
 
 mod simulation {
     pub mod attempts;
