@@ -56,6 +56,9 @@ What became of it:
                        [THREAD] [YYYY] [MM] [DD] [WK] [hh] [mm] filled in
   -h, --help           This text
 
+Ctrl-C ends the run and completes FILE and figures; so do SIGTERM and a hang-up
+(under nohup a hang-up is ignored).
+
 Exit code: 0 everything was delivered, 1 something was not, 2 bad input or usage.
 ";
 

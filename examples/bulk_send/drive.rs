@@ -15,6 +15,7 @@ use smtp_bulk::sink::{Keep, Sink};
 use smtp_bulk::{
     Content, Envelope, ForwardPath, Host, Mailer, Message, MessageId, Report, ReversePath, Timeouts,
 };
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -116,7 +117,7 @@ async fn send_all(
         Ok(hosts) => hosts,
         Err(reason) => return (Counters::default(), Err(Stop::Mailer(reason))),
     };
-    let signals = Signals::new([Signal::Int, Signal::Term]);
+    let signals = Signals::new(ending_signals());
     let mut signals = match signals.map_err(|error| format!("signals: {error}")) {
         Ok(signals) => signals,
         Err(reason) => return (Counters::default(), Err(Stop::Mailer(reason))),
@@ -136,7 +137,24 @@ async fn send_all(
     (counters, sent)
 }
 
-/// Waits for SIGINT or SIGTERM; whatever it is awaited beside is dropped then.
+/// What ends a run. A hang-up does not when it is ignored, as nohup has it: to listen is to undo that.
+fn ending_signals() -> Vec<Signal> {
+    let mut signals = vec![Signal::Int, Signal::Term];
+    if !is_hang_up_ignored() {
+        signals.push(Signal::Hup);
+    }
+    signals
+}
+
+/// Whether SIGHUP, the first bit of the mask, is ignored; where nobody tells, it is not.
+fn is_hang_up_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
+/// Waits for SIGINT, SIGTERM or SIGHUP; whatever it is awaited beside is dropped then.
 async fn interrupted<T>(signals: &mut Signals) -> Result<T, Stop> {
     match signals.next().await {
         Some(_) => Err(Stop::Mailer("interrupted".to_owned())),
