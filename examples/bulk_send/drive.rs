@@ -216,7 +216,10 @@ async fn connect(args: &Args, hosts: Vec<Host>, book: Book) -> Result<Mailer, St
     }
     let builder = builder.on_report(move |report| {
         let (outcome, id) = (outcome_of(&report), number_of(report.message.message_id()));
-        lock(&book).report(id, outcome, || report.outcome.to_string());
+        // It stays in the book and leaves with why the run ended, which only its end tells.
+        if outcome != Outcome::Unsent {
+            lock(&book).report(id, outcome, || reason_of(&report));
+        }
     });
     builder.connect().await.map_err(|error| error.to_string())
 }
@@ -255,6 +258,13 @@ fn message(args: &Args, id: u64, to: &str, mail: Mail) -> Result<Message, String
 /// Every message of this job has a number.
 fn number_of(id: &MessageId) -> u64 {
     if let MessageId::Number(number) = id { *number } else { 0 }
+}
+
+/// Why a mail ended as it did, without the outcome's name, which has a column of its own.
+fn reason_of(report: &Report<'_>) -> String {
+    let text = report.outcome.to_string();
+    let reason = text.strip_prefix(report.outcome.name()).unwrap_or(&text);
+    reason.strip_prefix(": ").unwrap_or(reason).to_owned()
 }
 
 fn outcome_of(report: &Report<'_>) -> Outcome {
