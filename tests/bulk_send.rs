@@ -345,7 +345,10 @@ fn when_every_lane_retires_midway_nothing_is_lost() {
     let run = bulk_send(&["--host", &host, "--count", "40", "--threads", "2", "--failed", &failed, "--json"]);
     assert_eq!(run.code, Some(1), "{}", run.err);
     let [complaint] = run.complaints()[..] else { panic!("one line: {}", run.err) };
-    assert!(complaint.starts_with("every lane is retired") && complaint.contains("421"), "{complaint}");
+    assert!(
+        complaint.starts_with("no server is left to send to: ") && complaint.contains("421"),
+        "{complaint}"
+    );
     run.check_sum();
     assert_eq!((run.figure("taken"), run.figure("delivered"), run.figure("unsent")), (40, 17, 23));
     let mut all: Vec<String> = folder.rows("failed.csv").into_iter().map(|mut row| row.remove(0)).collect();

@@ -13,7 +13,7 @@ use smol::stream::StreamExt;
 use smtp_bulk::envelope::AddressError;
 use smtp_bulk::sink::{Keep, Sink};
 use smtp_bulk::{
-    Content, Envelope, ForwardPath, Host, Mailer, Message, MessageId, Report, ReversePath, Timeouts,
+    Content, Envelope, Error, ForwardPath, Host, Mailer, Message, MessageId, Report, ReversePath, Timeouts,
 };
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -122,10 +122,7 @@ async fn send_all(
         Ok(signals) => signals,
         Err(reason) => return (Counters::default(), Err(Stop::Mailer(reason))),
     };
-    let connecting = async {
-        let mailer = connect(args, hosts, Arc::clone(book)).await;
-        mailer.map_err(Stop::Mailer)
-    };
+    let connecting = connect(args, hosts, Arc::clone(book));
     let mut mailer = match future::or(connecting, interrupted(&mut signals)).await {
         Ok(mailer) => mailer,
         Err(stop) => return (Counters::default(), Err(stop)),
@@ -175,7 +172,7 @@ async fn feed_and_quit(
         return fed;
     }
     let quit = mailer.quit().await;
-    fed.and(quit.map(drop).map_err(|error| Stop::Mailer(error.to_string())))
+    fed.and(quit.map(drop).map_err(stop))
 }
 
 /// The hosts asked for; or the embedded server, which stops when it is dropped.
@@ -203,7 +200,7 @@ fn hosts(args: &Args) -> Result<(Vec<Host>, Option<Sink>), String> {
     Ok((tuned.collect(), sink))
 }
 
-async fn connect(args: &Args, hosts: Vec<Host>, book: Book) -> Result<Mailer, String> {
+async fn connect(args: &Args, hosts: Vec<Host>, book: Book) -> Result<Mailer, Stop> {
     let mut builder = Mailer::builder().debug(args.debug);
     for host in hosts {
         builder = builder.host(host);
@@ -221,7 +218,16 @@ async fn connect(args: &Args, hosts: Vec<Host>, book: Book) -> Result<Mailer, St
             lock(&book).report(id, outcome, || reason_of(&report));
         }
     });
-    builder.connect().await.map_err(|error| error.to_string())
+    builder.connect().await.map_err(stop)
+}
+
+/// Why no mail can be sent any more. How many the mailer held tells the user nothing: the figures do.
+fn stop(error: Error) -> Stop {
+    Stop::Mailer(match error {
+        Error::AllRetired { last: Some(last), .. } => format!("no server is left to send to: {last}"),
+        Error::AllRetired { last: None, .. } => "no server is left to send to".to_owned(),
+        other => other.to_string(),
+    })
 }
 
 async fn feed(
@@ -237,7 +243,7 @@ async fn feed(
         let message = message(args, id, record.email(), mail);
         lock(book).take(id, record);
         match message {
-            Ok(message) => mailer.send(message).await.map_err(|error| Stop::Mailer(error.to_string()))?,
+            Ok(message) => mailer.send(message).await.map_err(stop)?,
             Err(reason) => lock(book).report(id, Outcome::Refused, || reason),
         }
         if id.is_multiple_of(YIELD_EVERY) {
