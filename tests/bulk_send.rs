@@ -268,6 +268,7 @@ fn bad_input_is_one_clear_line_before_anything_is_connected() {
     let good = folder.file("good", "a@x.example\n");
     let bad = folder.file("bad", "a@x.example\nb@x.example\n@x\n");
     let broken = folder.file("broken.csv", "email,name\na@x.example,\"a\rb\"\n");
+    let line = folder.file("line.csv", "email,line\na@x.example,5\n");
     let fields = folder.file("fields.eml", "Subject: {{first name}}\n\n");
     let failed = folder.file("failed.csv", "precious\n");
     let missing = folder.path("missing");
@@ -286,6 +287,7 @@ fn bad_input_is_one_clear_line_before_anything_is_connected() {
     check(&["--recipients", &good, "--message", &fields], &format!("{fields}:1: "));
     check(&["--recipients", &good, "--from", "no address"], "--from: bad address `no address`: ");
     check(&["--recipients", &failed], &failed);
+    check(&["--recipients", &line], &format!("{failed}: adds the field `line`, which the recipients have"));
     check(&[], "--host needs --recipients FILE or --count N");
     check(&["--count", "none"], "--count: `none` is not a number");
     check(&["--bogus"], "unknown option `--bogus`");

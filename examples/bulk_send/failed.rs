@@ -1,7 +1,7 @@
 //! The file of what was not delivered and why, fit to be given as the recipients of another run.
 //! It must never stop the mail: a write that fails is remembered and told at the end.
 
-use crate::input::{InputError, one_line};
+use crate::input::{InputError, one_line, quoted};
 use crate::recipients::{Header, Record, STATUS_FIELDS};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -31,29 +31,24 @@ pub struct Failed {
 
 impl Failed {
     /// Creates or empties the file and writes its header. A path that is also one of `inputs` is
-    /// refused, because emptying it would lose the input.
+    /// refused, because emptying it would lose the input; so are fields named as the three that are
+    /// added, unless they end the header and so come from such a file.
     pub fn create(path: &Path, header: &Header, inputs: &[&Path]) -> Result<Self, InputError> {
         if let Some(input) = inputs.iter().find(|input| same_file(path, input)) {
             let what = format!("is also read as input ({}); name another file", input.display());
             return Err(InputError::file(path, what));
         }
+        let own = own_fields(header).map_err(|what| InputError::file(path, what))?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .open(path)
             .map_err(|error| InputError::file(path, format!("cannot write: {error}")))?;
-        let (mut names, mut columns) = (Vec::new(), Vec::new());
-        for (index, name) in header.names().iter().enumerate() {
-            names.push(name.as_str());
-            columns.push(status_column(name).unwrap_or(Column::Field(index)));
-        }
-        for name in STATUS_FIELDS {
-            if header.position(name).is_none() {
-                names.push(name);
-                columns.extend(status_column(name));
-            }
-        }
+        let names = own.iter().map(String::as_str).chain(STATUS_FIELDS);
+        let names: Vec<&str> = names.collect();
+        let columns = (0..own.len()).map(Column::Field);
+        let columns = columns.chain([Column::Outcome, Column::Reason, Column::Line]).collect();
         let mut writer = csv::Writer::from_writer(Remembering { file, error: None });
         drop(writer.write_record(&names));
         let mut failed = Self { path: path.to_owned(), writer, columns, rows: 0 };
@@ -136,12 +131,19 @@ impl Write for Remembering {
     }
 }
 
-fn status_column(name: &str) -> Option<Column> {
-    match name {
-        "outcome" => Some(Column::Outcome),
-        "reason" => Some(Column::Reason),
-        "line" => Some(Column::Line),
-        _ => None,
+/// The fields that are the user's. What an earlier run added is made anew, and nothing else is.
+fn own_fields(header: &Header) -> Result<&[String], String> {
+    let names = header.names();
+    let split = names.len().checked_sub(STATUS_FIELDS.len()).and_then(|at| names.split_at_checked(at));
+    let own = match split {
+        Some((own, added)) if added == STATUS_FIELDS => own,
+        _ => names,
+    };
+    match own.iter().find(|name| STATUS_FIELDS.contains(&name.as_str())) {
+        None => Ok(own),
+        Some(name) => {
+            Err(format!("adds the field {}, which the recipients have; rename theirs", quoted(name)))
+        }
     }
 }
 
@@ -231,6 +233,21 @@ mod tests {
         let error = Failed::create(&same, &header(&["email"]), &[&input]).unwrap_err();
         assert!(error.to_string().contains("is also read as input"));
         assert_eq!(fs::read_to_string(&input).unwrap(), "a@b\n");
+    }
+
+    #[test]
+    fn fields_of_the_user_are_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.csv");
+        for names in [
+            ["email", "line", "reason", "outcome"].as_slice(),
+            &["email", "line"],
+            &["outcome", "reason", "line", "email"],
+        ] {
+            let error = Failed::create(&path, &header(names), &[]).unwrap_err().to_string();
+            assert!(error.contains("adds the field `") && error.ends_with("rename theirs"), "{error}");
+            assert!(!path.exists());
+        }
     }
 
     #[cfg(target_os = "linux")]
