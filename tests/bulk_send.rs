@@ -296,16 +296,16 @@ fn bad_input_is_one_clear_line_before_anything_is_connected() {
 }
 
 #[test]
-fn a_setting_that_the_library_refuses_leaves_the_list_complete() {
+fn a_setting_that_the_library_refuses_is_bad_input_and_touches_no_file() {
     let server = sink(|sink| sink);
     let folder = Folder::new();
-    let (host, failed) = (address(&server), folder.path("failed.csv"));
+    let (host, failed) = (address(&server), folder.file("failed.csv", "precious\n"));
     for wrong in [["--hello", "-"].as_slice(), &["--debug", "5", "--debug-path", "/proc/none/[HOST]"]] {
         let all = [&["--host", &host, "--count", "3", "--failed", &failed, "--json"], wrong].concat();
         let run = bulk_send(&all);
-        assert_eq!((run.code, run.complaints().len()), (Some(1), 1), "{}", run.err);
-        run.check_sum();
-        assert_eq!((run.figure("unsent"), folder.rows("failed.csv").len()), (3, 3));
+        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{}", run.err);
+        assert_eq!(run.complaints().len(), 1, "{}", run.err);
+        assert_eq!(fs::read_to_string(&failed).unwrap(), "precious\n");
     }
     assert_eq!(server.counts().connections, 0);
 }

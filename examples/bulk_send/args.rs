@@ -3,6 +3,7 @@
 
 use crate::input::quoted;
 use lexopt::Arg;
+use smtp_bulk::Domain;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -48,7 +49,8 @@ What became of it:
   --failed FILE        CSV of what was not delivered, with outcome, reason and
                        line, fit to be given as --recipients again. Mails in
                        doubt are in it too, and may arrive twice then.
-                       An existing file is overwritten.
+                       An existing file is overwritten, unless bad input or
+                       usage (exit code 2) keeps the run from starting.
   --json               Figures as one JSON object, last line of standard output;
                        the table goes to standard error
   --debug LEVEL        0 (off) to 10 (everything on the wire)
@@ -365,10 +367,10 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 fn hello(text: String) -> Result<String, String> {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Ok(text);
+    match text.parse::<Domain>() {
+        Ok(_) => Ok(text),
+        Err(_) => Err(format!("{} is not a domain or address literal", quoted(&text))),
     }
-    Err(format!("{} is not a domain or address literal", quoted(&text)))
 }
 
 fn from(text: String) -> String {
@@ -496,6 +498,7 @@ mod tests {
             ("--timeout inf", "--timeout: `inf` is not 0.001 to 86400 seconds"),
             ("--debug 11", "--debug: `11` is not 0 to 10"),
             ("--debug-path x", "--debug-path needs --debug LEVEL, 1 to 10"),
+            ("--hello -", "--hello: `-` is not a domain or address literal"),
             ("--hello ä", "--hello: `ä` is not a domain or address literal"),
             ("--recipients=", "--recipients: is empty"),
             ("--host a:x --count 1", "--host: port `x` is not 1 to 65535"),

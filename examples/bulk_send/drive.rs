@@ -38,6 +38,8 @@ pub struct Ending {
 pub enum Stop {
     /// The input could not be read to its end.
     Input(String),
+    /// The mailer cannot work with what it was told; nothing was sent.
+    Settings(String),
     /// No mail can be sent any more.
     Mailer(String),
 }
@@ -46,7 +48,7 @@ impl Stop {
     /// One line for the user.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Input(reason) | Self::Mailer(reason) => reason,
+            Self::Input(reason) | Self::Settings(reason) | Self::Mailer(reason) => reason,
         }
     }
 }
@@ -57,8 +59,9 @@ struct Counters {
     batches: u64,
 }
 
-/// Sends everything and closes the book.
-pub async fn run(args: &Args, job: Job) -> Ending {
+/// Sends everything and closes the book. A setting that keeps it from starting is an error, and
+/// leaves the file of undelivered mail as it was.
+pub async fn run(args: &Args, job: Job) -> Result<Ending, String> {
     let (mut source, mut mails) = (job.source, job.mails);
     let book = Arc::new(Mutex::new(job.ledger));
     let started = Instant::now();
@@ -66,6 +69,10 @@ pub async fn run(args: &Args, job: Job) -> Ending {
     let seconds = started.elapsed().as_secs_f64();
 
     let mut stop = sent.err();
+    if let Some(Stop::Settings(reason)) = stop {
+        drop(lock(&book).close());
+        return Err(reason);
+    }
     let reason = stop.as_ref().map_or("the run ended", Stop::reason);
     let left = lock(&book).leave(source, reason);
     let mut closed = lock(&book).close();
@@ -78,7 +85,7 @@ pub async fn run(args: &Args, job: Job) -> Ending {
     closed.figures.requeued = counters.requeued;
     closed.figures.batches = counters.batches;
     closed.figures.seconds = seconds;
-    Ending { closed, stop }
+    Ok(Ending { closed, stop })
 }
 
 fn lock(book: &Book) -> MutexGuard<'_, Ledger> {
@@ -127,6 +134,9 @@ async fn send_all(
         Ok(mailer) => mailer,
         Err(stop) => return (Counters::default(), Err(stop)),
     };
+    if let Err(error) = lock(book).begin() {
+        return (Counters::default(), Err(Stop::Settings(error.to_string())));
+    }
     let sending = feed_and_quit(args, &mut mailer, source, mails, book);
     let sent = future::or(sending, interrupted(&mut signals)).await;
     let summary = mailer.summary();
@@ -223,6 +233,9 @@ async fn connect(args: &Args, hosts: Vec<Host>, book: Book) -> Result<Mailer, St
 
 /// Why no mail can be sent any more. How many the mailer held tells the user nothing: the figures do.
 fn stop(error: Error) -> Stop {
+    if let Error::Host { .. } | Error::Descriptors { .. } | Error::Debug(_) = error {
+        return Stop::Settings(error.to_string());
+    }
     Stop::Mailer(match error {
         Error::AllRetired { last: Some(last), .. } => format!("no server is left to send to: {last}"),
         Error::AllRetired { last: None, .. } => "no server is left to send to".to_owned(),

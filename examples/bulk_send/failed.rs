@@ -25,13 +25,15 @@ enum Column {
 pub struct Failed {
     path: PathBuf,
     writer: csv::Writer<Remembering>,
+    names: Vec<String>,
     columns: Vec<Column>,
     rows: u64,
+    has_begun: bool,
 }
 
 impl Failed {
-    /// Creates or empties the file and writes its header. A path that is also one of `inputs` is
-    /// refused, because emptying it would lose the input; so are fields named as the three that are
+    /// Opens or creates the file and leaves what is in it. A path that is also one of `inputs` is
+    /// refused, because it would be lost; so are fields named as the three that are
     /// added, unless they end the header and so come from such a file.
     pub fn create(path: &Path, header: &Header, inputs: &[&Path]) -> Result<Self, InputError> {
         if let Some(input) = inputs.iter().find(|input| same_file(path, input)) {
@@ -42,25 +44,39 @@ impl Failed {
         let file = OpenOptions::new()
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .open(path)
             .map_err(|error| InputError::file(path, format!("cannot write: {error}")))?;
-        let names = own.iter().map(String::as_str).chain(STATUS_FIELDS);
-        let names: Vec<&str> = names.collect();
+        let names = own.iter().map(String::as_str).chain(STATUS_FIELDS).map(str::to_owned).collect();
         let columns = (0..own.len()).map(Column::Field);
         let columns = columns.chain([Column::Outcome, Column::Reason, Column::Line]).collect();
-        let mut writer = csv::Writer::from_writer(Remembering { file, error: None });
-        drop(writer.write_record(&names));
-        let mut failed = Self { path: path.to_owned(), writer, columns, rows: 0 };
-        failed.flush();
-        match failed.writer.get_ref().error.as_ref() {
-            Some(error) => Err(InputError::file(path, format!("cannot write: {error}"))),
-            None => Ok(failed),
+        let writer = csv::Writer::from_writer(Remembering { file, error: None });
+        Ok(Self { path: path.to_owned(), writer, names, columns, rows: 0, has_begun: false })
+    }
+
+    /// Empties the file and writes its header, once: the run is going to have outcomes.
+    pub fn begin(&mut self) -> Result<(), InputError> {
+        if !self.has_begun {
+            self.has_begun = true;
+            // The writer has taken nothing yet, so that all it will write comes after this.
+            self.writer.get_ref().empty().map_err(|error| self.cannot_write(&error))?;
+            drop(self.writer.write_record(&self.names));
+            self.flush();
         }
+        match &self.writer.get_ref().error {
+            Some(error) => Err(self.cannot_write(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn cannot_write(&self, error: &io::Error) -> InputError {
+        InputError::file(&self.path, format!("cannot write: {error}"))
     }
 
     /// Adds a mail that was not delivered. The reason is brought onto one line and cut.
     pub fn write(&mut self, record: &Record, outcome: &str, reason: &str) {
+        // What fails here is remembered by the writer, or fails again when it writes.
+        drop(self.begin());
         self.rows = self.rows.saturating_add(1);
         let reason = one_line(cut(reason));
         let line = record.line.to_string();
@@ -107,6 +123,13 @@ struct Remembering {
 }
 
 impl Remembering {
+    fn empty(&self) -> io::Result<()> {
+        match self.file.metadata()?.is_file() {
+            true => self.file.set_len(0),
+            false => Ok(()),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         // A terminal, a pipe or a device has nothing to bring to a disk and refuses the call.
         match self.file.metadata()?.is_file() {
@@ -216,6 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_the_file_stays_until_the_run_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.csv");
+        fs::write(&path, "precious, and longer than the header that will replace it").unwrap();
+        let mut failed = Failed::create(&path, &header(&["email"]), &[]).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with("precious"));
+        for _ in 0..2 {
+            failed.begin().unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "email,outcome,reason,line\n");
+        }
+    }
+
+    #[test]
     fn unwritable_path_is_an_error_at_once() {
         let names = header(&["email"]);
         let error = Failed::create(Path::new("/nonexistent/f.csv"), &names, &[]).unwrap_err();
@@ -253,7 +289,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn full_disk_is_an_error_at_the_start() {
-        let error = Failed::create(Path::new("/dev/full"), &header(&["email"]), &[]).unwrap_err();
+        let mut failed = Failed::create(Path::new("/dev/full"), &header(&["email"]), &[]).unwrap();
+        let error = failed.begin().unwrap_err();
         assert!(error.to_string().starts_with("/dev/full: cannot write: No space left"));
     }
 
@@ -263,6 +300,7 @@ mod tests {
         let names = header(&["email"]);
         let folder = tempfile::tempdir().unwrap();
         let mut failed = Failed::create(&folder.path().join("f"), &names, &[]).unwrap();
+        failed.begin().unwrap();
         failed.writer = csv::Writer::from_writer(Remembering {
             file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
             error: None,

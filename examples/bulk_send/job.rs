@@ -1,5 +1,6 @@
 //! Everything that can be checked before a connection is opened: addresses, files, the message.
-//! It must never touch the network; the file of undelivered mail is emptied only when all is well.
+//! It must never touch the network; the file of undelivered mail is opened only when all is well,
+//! and emptied later, when the mailer has found its settings in order.
 
 use crate::args::{Args, DEFAULT_FROM, Recipients};
 use crate::failed::Failed;

@@ -35,6 +35,11 @@ impl Ledger {
         Self { on_their_way: HashMap::new(), figures: Figures::default(), failed, progress, strays: 0 }
     }
 
+    /// Mail is about to be sent: from here on the file of undelivered mail is this run's.
+    pub fn begin(&mut self) -> Result<(), InputError> {
+        self.failed.as_mut().map_or(Ok(()), Failed::begin)
+    }
+
     /// A mail is about to be handed to the mailer; its id must be new.
     pub fn take(&mut self, id: u64, record: Arc<Record>) {
         if self.on_their_way.insert(id, record).is_some() {

@@ -57,7 +57,13 @@ fn run(args: &Args) -> u8 {
     if args.debug > 0 && args.debug_path.is_none() {
         logging::install(job.progress.clone());
     }
-    finish(args, &smol::block_on(drive::run(args, job)))
+    match smol::block_on(drive::run(args, job)) {
+        Ok(ending) => finish(args, &ending),
+        Err(mistake) => {
+            complain(&mistake);
+            BAD_INPUT
+        }
+    }
 }
 
 /// Tells how it ended; the exit code.
@@ -74,7 +80,7 @@ fn finish(args: &Args, ending: &Ending) -> u8 {
         return NOT_DELIVERED;
     }
     match &ending.stop {
-        Some(Stop::Input(_)) => BAD_INPUT,
+        Some(Stop::Input(_) | Stop::Settings(_)) => BAD_INPUT,
         None if figures.all_delivered() && ending.closed.complaints.is_empty() => DELIVERED,
         None | Some(Stop::Mailer(_)) => NOT_DELIVERED,
     }
