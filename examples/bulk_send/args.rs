@@ -58,8 +58,9 @@ What became of it:
                        [THREAD] [YYYY] [MM] [DD] [WK] [hh] [mm] filled in
   -h, --help           This text
 
-Ctrl-C ends the run and completes FILE and figures; so do SIGTERM and a hang-up
-(under nohup a hang-up is ignored).
+Ctrl-C ends the run: what is on its way is finished, the figures and the --failed
+file are completed. A second one stops at once, and mails may be in doubt then.
+SIGTERM and a hang-up do the same (under nohup a hang-up is ignored).
 
 Exit code: 0 everything was delivered, 1 something was not, 2 bad input or usage.
 ";

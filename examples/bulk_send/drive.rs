@@ -4,6 +4,7 @@
 use crate::args::Args;
 use crate::job::{Job, MailMaker};
 use crate::ledger::{Closed, Ledger};
+use crate::progress::Progress;
 use crate::recipients::Source;
 use crate::table::Outcome;
 use crate::template::Mail;
@@ -16,11 +17,15 @@ use smtp_bulk::{
     Content, Envelope, Error, ForwardPath, Host, Mailer, Message, MessageId, Report, ReversePath, Timeouts,
 };
 use std::fs;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Mails between two looks at the signals, should the mailer never have to wait.
 const YIELD_EVERY: u64 = 256;
+
+/// What the first signal is answered with.
+const FINISHING: &str = "interrupted: finishing what is on its way; again to stop at once";
 
 type Book = Arc<Mutex<Ledger>>;
 
@@ -40,6 +45,8 @@ pub enum Stop {
     Input(String),
     /// The mailer cannot work with what it was told; nothing was sent.
     Settings(String),
+    /// The user wants no more.
+    Interrupted,
     /// No mail can be sent any more.
     Mailer(String),
 }
@@ -48,6 +55,7 @@ impl Stop {
     /// One line for the user.
     pub fn reason(&self) -> &str {
         match self {
+            Self::Interrupted => "interrupted",
             Self::Input(reason) | Self::Settings(reason) | Self::Mailer(reason) => reason,
         }
     }
@@ -62,10 +70,10 @@ struct Counters {
 /// Sends everything and closes the book. A setting that keeps it from starting is an error, and
 /// leaves the file of undelivered mail as it was.
 pub async fn run(args: &Args, job: Job) -> Result<Ending, String> {
-    let (mut source, mut mails) = (job.source, job.mails);
+    let (mut source, mut mails, progress) = (job.source, job.mails, job.progress);
     let book = Arc::new(Mutex::new(job.ledger));
     let started = Instant::now();
-    let (counters, sent) = send_all(args, &mut source, &mut mails, &book).await;
+    let (counters, sent) = send_all(args, &mut source, &mut mails, &book, &progress).await;
     let seconds = started.elapsed().as_secs_f64();
 
     let mut stop = sent.err();
@@ -119,6 +127,7 @@ async fn send_all(
     source: &mut Source,
     mails: &mut MailMaker,
     book: &Book,
+    progress: &Progress,
 ) -> (Counters, Result<(), Stop>) {
     let (hosts, _sink) = match hosts(args) {
         Ok(hosts) => hosts,
@@ -137,8 +146,8 @@ async fn send_all(
     if let Err(error) = lock(book).begin() {
         return (Counters::default(), Err(Stop::Settings(error.to_string())));
     }
-    let sending = feed_and_quit(args, &mut mailer, source, mails, book);
-    let sent = future::or(sending, interrupted(&mut signals)).await;
+    let fed = future::or(feed(args, &mut mailer, source, mails, book), interrupted(&mut signals)).await;
+    let sent = finish(&mut mailer, fed, &mut signals, progress).await;
     let summary = mailer.summary();
     let counters = Counters { requeued: summary.requeued, batches: summary.batches };
     (counters, sent)
@@ -164,25 +173,35 @@ fn is_hang_up_ignored() -> bool {
 /// Waits for SIGINT, SIGTERM or SIGHUP; whatever it is awaited beside is dropped then.
 async fn interrupted<T>(signals: &mut Signals) -> Result<T, Stop> {
     match signals.next().await {
-        Some(_) => Err(Stop::Mailer("interrupted".to_owned())),
+        Some(_) => Err(Stop::Interrupted),
         None => future::pending().await,
     }
 }
 
-/// Sends one mail per recipient. When the input fails, what was taken before is sent all the same.
-async fn feed_and_quit(
-    args: &Args,
+/// Sends what was taken, however the feeding ended, unless no mail can be sent any more. The first
+/// signal, here or before, says only that this has begun: a mail cut off is a mail in doubt. The
+/// next one ends it at once.
+async fn finish(
     mailer: &mut Mailer,
-    source: &mut Source,
-    mails: &mut MailMaker,
-    book: &Book,
+    fed: Result<(), Stop>,
+    signals: &mut Signals,
+    progress: &Progress,
 ) -> Result<(), Stop> {
-    let fed = feed(args, mailer, source, mails, book).await;
-    if let Err(Stop::Mailer(_)) = fed {
+    if let Err(Stop::Mailer(_) | Stop::Settings(_)) = fed {
         return fed;
     }
-    let quit = mailer.quit().await;
-    fed.and(quit.map(drop).map_err(stop))
+    let is_interrupted = matches!(fed, Err(Stop::Interrupted));
+    let cut_off = async {
+        if !is_interrupted {
+            signals.next().await;
+        }
+        progress.aside(|| drop(writeln!(io::stderr(), "bulk_send: {FINISHING}")));
+        interrupted(signals).await
+    };
+    let quitting = async { mailer.quit().await.map(drop).map_err(stop) };
+    // The one that tells the user comes first, because the other may never have to wait.
+    let quit = future::or(cut_off, quitting).await;
+    fed.and(quit)
 }
 
 /// The hosts asked for; or the embedded server, which stops when it is dropped.

@@ -82,7 +82,7 @@ fn finish(args: &Args, ending: &Ending) -> u8 {
     match &ending.stop {
         Some(Stop::Input(_) | Stop::Settings(_)) => BAD_INPUT,
         None if figures.all_delivered() && ending.closed.complaints.is_empty() => DELIVERED,
-        None | Some(Stop::Mailer(_)) => NOT_DELIVERED,
+        None | Some(Stop::Interrupted | Stop::Mailer(_)) => NOT_DELIVERED,
     }
 }
 
