@@ -289,6 +289,11 @@ fn bad_input_is_one_clear_line_before_anything_is_connected() {
     check(&["--recipients", &good, "--from", "no address"], "--from: bad address `no address`: ");
     check(&["--recipients", &failed], &failed);
     check(&["--recipients", &line], &format!("{failed}: adds the field `line`, which the recipients have"));
+    check(
+        &["--recipients", &good, "--debug", "5", "--debug-path", &failed],
+        &format!("{failed}: cannot take"),
+    );
+    check(&["--recipients", &good, "--debug", "5", "--debug-path", &good], &format!("{good}: cannot take"));
     check(&[], "--host needs --recipients FILE or --count N");
     check(&["--count", "none"], "--count: `none` is not a number");
     check(&["--bogus"], "unknown option `--bogus`");

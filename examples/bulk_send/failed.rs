@@ -5,7 +5,7 @@ use crate::input::{InputError, one_line, quoted};
 use crate::recipients::{Header, Record, STATUS_FIELDS};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 /// Longest reason written, in bytes; twice this and the other two fields fit
 /// [`STATUS_ROOM`](crate::recipients::STATUS_ROOM).
@@ -170,11 +170,26 @@ fn own_fields(header: &Header) -> Result<&[String], String> {
     }
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
+/// Whether two paths lead to one file, by links of whatever kind; or would, once it exists.
+pub fn same_file(one: &Path, other: &Path) -> bool {
     match (fs::canonicalize(one), fs::canonicalize(other)) {
-        (Ok(one), Ok(other)) => one == other,
+        (Ok(one), Ok(other)) => one == other || is_linked(&one, &other),
+        _ => matches!((path::absolute(one), path::absolute(other)), (Ok(one), Ok(other)) if one == other),
+    }
+}
+
+#[cfg(unix)]
+fn is_linked(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
         _ => false,
     }
+}
+
+#[cfg(not(unix))]
+fn is_linked(_: &Path, _: &Path) -> bool {
+    false
 }
 
 fn cut(reason: &str) -> &str {
@@ -269,6 +284,17 @@ mod tests {
         let error = Failed::create(&same, &header(&["email"]), &[&input]).unwrap_err();
         assert!(error.to_string().contains("is also read as input"));
         assert_eq!(fs::read_to_string(&input).unwrap(), "a@b\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn input_by_another_name_is_never_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, link) = (folder.path().join("r.csv"), folder.path().join("link"));
+        fs::write(&input, "a@b\n").unwrap();
+        fs::hard_link(&input, &link).unwrap();
+        let error = Failed::create(&link, &header(&["email"]), &[&input]).unwrap_err();
+        assert!(error.to_string().contains("is also read as input"));
     }
 
     #[test]

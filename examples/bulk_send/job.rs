@@ -3,7 +3,7 @@
 //! and emptied later, when the mailer has found its settings in order.
 
 use crate::args::{Args, DEFAULT_FROM, Recipients};
-use crate::failed::Failed;
+use crate::failed::{Failed, same_file};
 use crate::input::{InputError, quoted};
 use crate::ledger::Ledger;
 use crate::progress::Progress;
@@ -44,6 +44,7 @@ impl Job {
             None => Template::sample(&args.from, &header, SAMPLE_BODY),
         };
         let warnings = warnings(args, &template);
+        check_debug_path(args)?;
         let failed = match &args.failed {
             Some(path) => Some(Failed::create(path, &header, &inputs(args))?),
             None => None,
@@ -99,6 +100,19 @@ fn inputs(args: &Args) -> Vec<&Path> {
         Recipients::Count(_) => None,
     };
     recipients.into_iter().chain(args.message.as_deref()).collect()
+}
+
+/// Debug lines are appended: to an input they would ruin it, to the list of failures the next run.
+fn check_debug_path(args: &Args) -> Result<(), InputError> {
+    let Some(debug) = args.debug_path.as_ref().map(Path::new) else { return Ok(()) };
+    let mut others = inputs(args).into_iter().chain(args.failed.as_deref());
+    match others.find(|other| same_file(debug, other)) {
+        None => Ok(()),
+        Some(other) => {
+            let what = format!("cannot take the debug lines too ({}); name another file", debug.display());
+            Err(InputError::file(other, what))
+        }
+    }
 }
 
 fn warnings(args: &Args, template: &Template) -> Vec<String> {
