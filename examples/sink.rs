@@ -39,7 +39,7 @@ sink: an SMTP server that takes every mail and counts
   --reject PREFIX        answer 550 to recipients that begin with this; repeatable
   --seed N               what the probabilities begin with (default 0)
   --until-eof            also stop when standard input ends
-  --help                 print this
+  -h, --help             print this
 ";
 
 struct Options {
@@ -89,10 +89,11 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
     let mut until_eof = false;
     let mut parser = Parser::from_env();
     while let Some(argument) = parser.next()? {
-        let Arg::Long(name) = argument else {
-            return Err(argument.unexpected().into());
+        let name = match argument {
+            Arg::Short('h') => "help".to_owned(),
+            Arg::Long(name) => name.to_owned(),
+            _ => return Err(argument.unexpected().into()),
         };
-        let name = name.to_owned();
         match name.as_str() {
             "help" => {
                 print!("{USAGE}");

@@ -58,6 +58,9 @@ What became of it:
                        [THREAD] [YYYY] [MM] [DD] [WK] [hh] [mm] filled in
   -h, --help           This text
 
+A mail that a server defers (4yz) is tried three times at once and then abandoned:
+wait, and give the --failed file as --recipients.
+
 Ctrl-C ends the run: what is on its way is finished, the figures and the --failed
 file are completed. A second one stops at once, and mails may be in doubt then.
 SIGTERM and a hang-up do the same (under nohup a hang-up is ignored).
