@@ -82,7 +82,8 @@ pub async fn run(args: &Args, job: Job) -> Result<Ending, String> {
         return Err(reason);
     }
     let reason = stop.as_ref().map_or("the run ended", Stop::reason);
-    let left = lock(&book).leave(source, reason);
+    let is_counted = source.left().is_some_and(|rest| lock(&book).leave_counted(rest));
+    let left = if is_counted { Ok(()) } else { lock(&book).leave(source, reason) };
     let mut closed = lock(&book).close();
     match (left, &stop) {
         (Ok(()), _) => {}

@@ -80,6 +80,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// As [`leave`](Self::leave) for a rest whose number is known, which need not be read when
+    /// nothing is to be written; says whether that was so.
+    pub fn leave_counted(&mut self, rest: u64) -> bool {
+        if self.failed.is_some() {
+            return false;
+        }
+        let held = u64::try_from(self.on_their_way.drain().count()).unwrap_or(u64::MAX);
+        self.figures.count_many(Outcome::Unsent, rest.saturating_add(held));
+        true
+    }
+
     /// Closes the file of undelivered mail and tells the figures.
     pub fn close(&mut self) -> Closed {
         self.progress.finish();
@@ -148,6 +159,14 @@ mod tests {
                 "user0000005@example.net,User 5,5,unsent,no host left,5",
             ]
         );
+    }
+
+    #[test]
+    fn rest_is_counted_at_once_when_nothing_is_written() {
+        let mut ledger = book(None);
+        ledger.take(1, Arc::new(Generated::new(1).next().unwrap()));
+        assert!(ledger.leave_counted(u64::MAX - 2));
+        assert_eq!(ledger.close().figures.unsent, u64::MAX - 1);
     }
 
     #[test]

@@ -300,6 +300,17 @@ pub enum Source {
     Generated(Generated),
 }
 
+impl Source {
+    /// How many are still to come, as far as that is known.
+    pub fn left(&self) -> Option<u64> {
+        match self {
+            Self::File(records) if records.over => None,
+            Self::File(records) => records.expected?.checked_sub(records.given),
+            Self::Generated(records) => records.count.checked_add(1)?.checked_sub(records.next),
+        }
+    }
+}
+
 impl Iterator for Source {
     type Item = Result<Record, InputError>;
 

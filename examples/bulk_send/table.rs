@@ -1,5 +1,5 @@
 //! The figures of a run: as a table for people, as one JSON object for programs, as an exit code.
-//! It must never let the outcomes and `taken` differ: every mail is counted by [`Figures::count`].
+//! It must never let the outcomes and `taken` differ: every mail is counted by [`Figures::count_many`].
 
 use std::fmt;
 
@@ -76,6 +76,11 @@ pub struct Figures {
 impl Figures {
     /// Counts one mail.
     pub fn count(&mut self, outcome: Outcome) {
+        self.count_many(outcome, 1);
+    }
+
+    /// Counts mails that share an outcome.
+    pub fn count_many(&mut self, outcome: Outcome, mails: u64) {
         let figure = match outcome {
             Outcome::Delivered => &mut self.delivered,
             Outcome::Partial => &mut self.partial,
@@ -85,7 +90,7 @@ impl Figures {
             Outcome::InDoubt => &mut self.in_doubt,
             Outcome::Unsent => &mut self.unsent,
         };
-        *figure = figure.saturating_add(1);
+        *figure = figure.saturating_add(mails);
     }
 
     /// Mails with this outcome.
