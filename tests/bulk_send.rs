@@ -287,6 +287,8 @@ fn bad_input_is_one_clear_line_before_anything_is_connected() {
     check(&["--recipients", &good, "--message", &missing], &format!("{missing}: cannot "));
     check(&["--recipients", &good, "--message", &fields], &format!("{fields}:1: "));
     check(&["--recipients", &good, "--from", "no address"], "--from: bad address `no address`: ");
+    let international = "--from: bad address `ä@x.example`: the address is not ASCII";
+    check(&["--recipients", &good, "--from", "ä@x.example"], international);
     check(&["--recipients", &failed], &failed);
     check(&["--recipients", &line], &format!("{failed}: adds the field `line`, which the recipients have"));
     check(

@@ -106,7 +106,10 @@ fn lock(book: &Book) -> MutexGuard<'_, Ledger> {
 
 /// Whether this can be the sender; empty is the null reverse-path.
 pub fn check_from(address: &str) -> Result<(), String> {
-    reverse_path(address).map(drop)
+    match reverse_path(address)?.is_ascii() {
+        true => Ok(()),
+        false => Err("the address is not ASCII, and SMTPUTF8 is not supported yet".to_owned()),
+    }
 }
 
 /// Whether mail can be sent to this address.

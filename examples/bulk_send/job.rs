@@ -38,12 +38,13 @@ impl Job {
     }
 
     fn read(args: &Args, recipient: AddressCheck<'_>) -> Result<Self, InputError> {
-        let (source, header, total) = open(&args.recipients, recipient)?;
+        let (source, header, total, warning) = open(&args.recipients, recipient)?;
         let template = match &args.message {
             Some(path) => Template::load(path, &header)?,
             None => Template::sample(&args.from, &header, SAMPLE_BODY),
         };
-        let warnings = warnings(args, &template);
+        let mut warnings = warnings(args, &template);
+        warnings.extend(warning);
         check_debug_path(args)?;
         let failed = match &args.failed {
             Some(path) => Some(Failed::create(path, &header, &inputs(args))?),
@@ -78,18 +79,22 @@ impl MailMaker {
 fn open(
     recipients: &Recipients,
     address: AddressCheck<'_>,
-) -> Result<(Source, Arc<Header>, u64), InputError> {
+) -> Result<(Source, Arc<Header>, u64, Option<String>), InputError> {
     match recipients {
         Recipients::File(path) => {
             let checked = check(path, address)?;
             let records = Box::new(checked.records()?);
             let header = Arc::clone(checked.header());
-            Ok((Source::File(records), header, checked.count()))
+            let warning = checked.international().map(|(line, found)| {
+                let what = "this address is not ASCII, and SMTPUTF8 is not supported yet";
+                InputError::at(path, line, format!("{what}; such recipients: {found}")).to_string()
+            });
+            Ok((Source::File(records), header, checked.count(), warning))
         }
         Recipients::Count(count) => {
             let records = Generated::new(*count);
             let header = Arc::new(records.header().clone());
-            Ok((Source::Generated(records), header, *count))
+            Ok((Source::Generated(records), header, *count, None))
         }
     }
 }
@@ -198,6 +203,17 @@ mod tests {
         let list = list.to_str().unwrap();
         assert!(prepare(&["--recipients", list, "--failed", list]).is_err());
         assert_eq!(fs::read_to_string(list).unwrap(), "a@b\n");
+    }
+
+    #[test]
+    fn international_recipients_are_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("r");
+        fs::write(&list, "a@b\nä@b\nö@b\n").unwrap();
+        let job = prepare(&["--recipients", list.to_str().unwrap()]).unwrap();
+        let [warning] = &job.warnings[..] else { panic!("{:?}", job.warnings) };
+        assert!(warning.contains(":2: this address is not ASCII"), "{warning}");
+        assert!(warning.ends_with("such recipients: 2"), "{warning}");
     }
 
     #[test]
