@@ -9,6 +9,7 @@ mod contents;
 mod debug;
 mod faults;
 mod hosts;
+mod manners;
 mod net_smtp;
 mod recipients;
 mod scripted;

@@ -1,0 +1,83 @@
+//! The mailer as a guest: of the executor, whose other tasks must get their turns, of the server,
+//! whose connections must not be kept for nothing, and of callers who say "never".
+
+use std::cell::Cell;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use smol::Async;
+use smol::future::FutureExt;
+use smtp_bulk::sink::{Fault, Misdeed, Step as At};
+use smtp_bulk::{Backoff, Error, Timeouts, Verdict};
+
+use crate::support::{Log, builder, host, mail, run, seen_by, sink};
+
+/// How often a task of the same executor gets a turn while a mail waits for its last reply.
+fn turns_of_others(is_custom: bool) -> u32 {
+    let sink = sink(|sink| sink.fault(Fault::new(At::Dot, Misdeed::Delay(Duration::from_millis(400)))));
+    let address = sink.address();
+    let turns = Cell::new(0);
+    run(async {
+        let builder = builder(&Log::default());
+        let builder = if is_custom {
+            let connect = move |_| async move { Async::<TcpStream>::connect(address).await };
+            builder.host(host(&sink).connector(connect))
+        } else {
+            builder.host(host(&sink))
+        };
+        let mut mailer = builder.connect().await.unwrap();
+        // The first call is dropped in the middle of the step, and the next one goes on with it.
+        let begun = async { Some(mailer.send(mail(1)).await) };
+        let dropped = begun.or(async {
+            smol::Timer::after(Duration::from_millis(50)).await;
+            None
+        });
+        assert!(dropped.await.is_none(), "the mail waits for its reply");
+        let others = async {
+            loop {
+                smol::Timer::after(Duration::from_millis(5)).await;
+                turns.set(turns.get() + 1);
+            }
+        };
+        mailer.flush().or(others).await.unwrap();
+        assert_eq!(mailer.quit().await.unwrap().mails.delivered, 1);
+    });
+    turns.get()
+}
+
+#[test]
+fn others_get_their_turns_while_a_reply_is_late() {
+    for is_custom in [false, true] {
+        let turns = turns_of_others(is_custom);
+        assert!(turns > 3, "{turns} turns, with a connector: {is_custom}");
+    }
+}
+
+#[test]
+fn no_connection_is_kept_when_the_last_lane_has_retired() {
+    let sink = sink(|sink| sink.fault(Fault::new(At::Mail, Misdeed::refuse(550, "5.7.1 go away"))));
+    run(async {
+        let builder = builder(&Log::default()).host(host(&sink).threads(3)).on_fail(|_| Verdict::RETIRE);
+        let mut mailer = builder.connect().await.unwrap();
+        let sent = mailer.send_all((0..9).map(mail)).await;
+        assert!(matches!(sent, Err(Error::AllRetired { .. })), "{sent:?}");
+        seen_by(&sink, |counts| counts.open == 0).await;
+        drop(mailer);
+    });
+}
+
+#[test]
+fn never_is_a_time_that_can_be_waited_for() {
+    let sink = sink(|sink| sink);
+    run(async {
+        let forever = Duration::MAX;
+        let builder = builder(&Log::default())
+            .host(host(&sink))
+            .timeouts(Timeouts::uniform(forever))
+            .backoff(Backoff { base: forever, max: forever })
+            .linger(forever);
+        let mut mailer = builder.connect().await.unwrap();
+        mailer.send_all((0..3).map(mail)).await.unwrap();
+        assert_eq!(mailer.quit().await.unwrap().mails.delivered, 3);
+    });
+}
