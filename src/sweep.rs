@@ -36,6 +36,10 @@ use wire::{Buffers, Slot, Task, Wire, Written};
 /// How long an opening waits when this process is short of descriptors.
 const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
+/// With more lanes than these to go, the first of these is waited for. To
+/// wait costs half a dozen system calls, so it should seldom be needed.
+const LAST_OF_ORDER: usize = 64;
+
 /// What io does for one host besides its settings.
 pub(crate) struct HostLink {
     connector: Option<Connector>,
@@ -221,9 +225,9 @@ impl Sweep {
 
     // ---- lanes that only owe a reply --------------------------------------
 
-    /// Reads what is there, lane by lane, and waits for one in the middle of
-    /// the rest: when that one's reply has come, so have most of the others,
-    /// and the barrier waits for the last one anyway.
+    /// Reads what is there, lane by lane, and waits for one of the last: when
+    /// that one's reply has come, so have most of the others, and the barrier
+    /// waits for the last one anyway.
     fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
         if let Some(place) = self.awaited {
             if self.read_place(place, true, lanes, now) == Some(false) {
@@ -234,8 +238,8 @@ impl Sweep {
         while self.read_place(self.cursor, false, lanes, now) == Some(true) {
             self.cursor += 1;
         }
-        let middle = self.cursor + self.order.len().saturating_sub(self.cursor) / 2;
-        let rest = (middle..self.order.len()).chain(self.cursor..middle);
+        let ahead = self.order.len().saturating_sub(LAST_OF_ORDER).max(self.cursor);
+        let rest = (ahead..self.order.len()).chain(self.cursor..ahead);
         for place in rest {
             if self.read_place(place, true, lanes, now) == Some(false) {
                 self.awaited = Some(place);
