@@ -1,6 +1,11 @@
 //! Judges one lane: reads what its session was answered, asks the handler,
 //! and carries the verdict out on session and message. It waits for nothing;
 //! what it begins is sent by whoever moves bytes.
+//!
+//! On the way from a reply to a report: a refusal has a [`Blame`], which says
+//! whom it is about; that and the step make a [`Plan`] for the mail; plan and
+//! verdict make a [`Fate`], and the desk turns that into an [`Outcome`] or
+//! another attempt.
 
 use std::time::{Duration, Instant};
 
