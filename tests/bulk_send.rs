@@ -199,8 +199,8 @@ fn what_was_not_delivered_is_listed_and_can_be_sent_again() {
     assert_eq!(
         rows,
         [
-            row("busy@x.example", "abandoned", "450 4.2.1 busy", "5"),
-            row("gone@x.example", "refused", "550 5.1.1 Recipient refused", "2"),
+            row("busy@x.example", "abandoned", "RCPT at 127.0.0.1: 450 4.2.1 busy", "5"),
+            row("gone@x.example", "refused", "RCPT at 127.0.0.1: 550 5.1.1 Recipient refused", "2"),
         ]
     );
 

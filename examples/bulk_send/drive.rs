@@ -306,7 +306,11 @@ fn number_of(id: &MessageId) -> u64 {
 fn reason_of(report: &Report<'_>) -> String {
     let text = report.outcome.to_string();
     let reason = text.strip_prefix(report.outcome.name()).unwrap_or(&text);
-    reason.strip_prefix(": ").unwrap_or(reason).to_owned()
+    let reason = reason.strip_prefix(": ").unwrap_or(reason);
+    match (report.step, report.host) {
+        (Some(step), Some(host)) => format!("{step} at {host}: {reason}"),
+        _ => reason.to_owned(),
+    }
 }
 
 fn outcome_of(report: &Report<'_>) -> Outcome {
