@@ -389,7 +389,8 @@ fn a_run_interrupted_once_leaves_no_mail_in_doubt() {
         .unwrap();
     server.wait_for(|counts| counts.mails > 10, PATIENCE).expect("mails arrive");
     let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    kill_process(id, Signal::HUP).unwrap();
+    // Not a hang-up, which is left alone where whoever runs this ignores it.
+    kill_process(id, Signal::TERM).unwrap();
     let run = Run::from(child.wait_with_output().unwrap());
     assert_eq!((run.code, run.complaints()), (Some(1), vec![FINISHING, "interrupted"]), "{}", run.err);
     run.check_sum();
