@@ -24,6 +24,9 @@ use crate::timeouts::after;
 /// How long a lane rests when this process is short of descriptors.
 const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
+/// How often a mail may meet such a shortage before it counts as an attempt.
+const MOST_SHORTAGES: u32 = 60;
+
 /// Whom a refusal is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Blame {
@@ -345,6 +348,10 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.in_batch = false;
         let Some(mut mail) = self.lane.mails.pop_front() else { return };
         mail.last_step = Some(step);
+        let is_shortage =
+            matches!(plan, Plan::RefusedByClient(ClientReason::Content(ContentError::Shortage(_))));
+        mail.shortages += u32::from(is_shortage);
+        let is_endless = is_shortage && mail.shortages > MOST_SHORTAGES;
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
         // A lane that only sits out is not opened anew, so that nothing else
@@ -354,7 +361,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             SessionVerdict::RestartAtBatchEnd => !self.desk.may_restart(),
             _ => false,
         };
-        let fate = fate(&plan, verdict, reply, failure, must_count);
+        let fate = fate(&plan, verdict, reply, failure, must_count || is_endless);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
             self.lane.setbacks = 0;
         }

@@ -57,6 +57,8 @@ pub(super) struct Mail {
     /// What an earlier attempt that is being made again left behind.
     doubt: Option<Box<Doubt>>,
     pub(super) attempts: u32,
+    /// Attempts that failed for want of descriptors of our own.
+    pub(super) shortages: u32,
     pub(super) last_lane: Option<LaneId>,
     /// The step at which the last attempt ended.
     pub(super) last_step: Option<Step>,
@@ -72,6 +74,7 @@ impl Mail {
             rest,
             doubt: None,
             attempts: 0,
+            shortages: 0,
             last_lane: None,
             last_step: None,
         }
