@@ -360,6 +360,11 @@ impl Session {
         self.written > self.flight_start
     }
 
+    /// Whether the next octet that `fill` gives is its flight's first.
+    pub fn is_about_to_write(&self) -> bool {
+        self.wants_write() && !self.has_flight_begun()
+    }
+
     /// What is being waited for, or was when the session failed.
     pub fn step(&self) -> Step {
         if self.failure.is_some() { self.failed_at } else { self.awaited() }

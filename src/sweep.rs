@@ -5,8 +5,9 @@
 //!
 //! Lanes that do different things (connect, say hello, write what does not fit
 //! at once) have a readiness flag each. Lanes of the batch that only owe a
-//! reply are awaited in their order: the barrier waits for the last one anyway,
-//! and those behind are most often there when their turn comes.
+//! reply are read in their order and only one of them at a time is awaited: the
+//! barrier waits for the last one anyway, and a wait costs half a dozen system
+//! calls.
 
 mod flags;
 mod names;
@@ -15,6 +16,7 @@ mod wire;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,17 +30,13 @@ use crate::fault::IoFault;
 use crate::host::HostSettings;
 use crate::journal::Journal;
 use crate::timeouts::after;
-use crate::transport::{Connector, DialError, Target, dial_tcp};
+use crate::transport::{self, Connector, DialError, MOST_ASKED, Target, dial_tcp};
 use flags::Flags;
 use names::{Addresses, Names};
 use wire::{Buffers, Slot, Task, Wire, Written};
 
 /// How long an opening waits when this process is short of descriptors.
 const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
-
-/// With more lanes than these to go, the first of these is waited for. To
-/// wait costs half a dozen system calls, so it should seldom be needed.
-const LAST_OF_ORDER: usize = 64;
 
 /// What io does for one host besides its settings.
 pub(crate) struct HostLink {
@@ -153,28 +151,60 @@ impl Sweep {
         self.cursor = 0;
         self.awaited = None;
         self.earliest = None;
-        for index in 0..lanes.len() {
-            let (Some(lane), Some(slot)) = (lanes.get_mut(index), self.slots.get_mut(index)) else {
-                continue;
-            };
-            if slot.connection != lane.connection() {
-                if slot.transport.is_some() && lane.has_failed_to_open() {
-                    slot.passed_over = slot.passed_over.wrapping_add(1);
-                }
-                slot.reset(lane.connection());
+        for first in (0..lanes.len()).step_by(MOST_ASKED) {
+            let some = first..lanes.len().min(first + MOST_ASKED);
+            for index in some.clone() {
+                self.follow(lanes, index, now);
             }
-            if lane.link() == Link::Wanted {
-                lane.dialling(now);
-                self.dial(lane, index, now);
-            } else if lane.link() == Link::Up && !lane.session().is_over() {
-                let in_order = lane.is_waited_for();
-                self.serve(lane, index, now, in_order);
-                if lane.is_waited_for() && !self.slots.get(index).is_some_and(Slot::is_busy) {
-                    self.order.push(index);
-                }
+            self.look_at(lanes, some.clone());
+            for index in some {
+                self.write_flight(lanes, index, now);
             }
-            self.note_deadline(lane, index);
         }
+    }
+
+    /// Makes or closes the lane's connection as the lane wishes.
+    fn follow(&mut self, lanes: &mut [Lane], index: usize, now: Instant) {
+        let (Some(lane), Some(slot)) = (lanes.get_mut(index), self.slots.get_mut(index)) else { return };
+        if slot.connection != lane.connection() {
+            if slot.transport.is_some() && lane.has_failed_to_open() {
+                slot.passed_over = slot.passed_over.wrapping_add(1);
+            }
+            slot.reset(lane.connection());
+        }
+        if lane.link() == Link::Wanted {
+            lane.dialling(now);
+            self.dial(lane, index, now);
+        }
+    }
+
+    /// Looks whether anything has come on the lanes that are about to write:
+    /// one call for all, and so a read only where there is something to read.
+    fn look_at(&mut self, lanes: &[Lane], some: Range<usize>) {
+        let transport = |index: usize| {
+            let about_to_write = lanes.get(index).is_some_and(Lane::is_about_to_write);
+            self.slots.get(index).filter(|_| about_to_write)?.transport.as_ref()
+        };
+        let asked: [_; MOST_ASKED] = std::array::from_fn(|place| transport(some.start + place));
+        let silent = transport::are_silent(asked.get(..some.len()).unwrap_or(&asked));
+        for (index, is_silent) in some.zip(silent) {
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.is_silent = is_silent;
+            }
+        }
+    }
+
+    /// Writes what the lane has to say.
+    fn write_flight(&mut self, lanes: &mut [Lane], index: usize, now: Instant) {
+        let Some(lane) = lanes.get_mut(index) else { return };
+        if lane.link() == Link::Up && !lane.session().is_over() {
+            let in_order = lane.is_waited_for();
+            self.serve(lane, index, now, in_order);
+            if lane.is_waited_for() && !self.slots.get(index).is_some_and(Slot::is_busy) {
+                self.order.push(index);
+            }
+        }
+        self.note_deadline(lane, index);
     }
 
     fn note_deadline(&mut self, lane: &Lane, index: usize) {
@@ -225,9 +255,10 @@ impl Sweep {
 
     // ---- lanes that only owe a reply --------------------------------------
 
-    /// Reads what is there, lane by lane, and waits for one of the last: when
-    /// that one's reply has come, so have most of the others, and the barrier
-    /// waits for the last one anyway.
+    /// Reads what is there, lane by lane, and waits for the one half-way down
+    /// what is left: most of those before it will have come by then, so that a
+    /// step waits a few times, however many lanes it has, and they are read
+    /// while the server answers the rest.
     fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
         if let Some(place) = self.awaited {
             if self.read_place(place, true, lanes, now) == Some(false) {
@@ -238,9 +269,8 @@ impl Sweep {
         while self.read_place(self.cursor, false, lanes, now) == Some(true) {
             self.cursor += 1;
         }
-        let ahead = self.order.len().saturating_sub(LAST_OF_ORDER).max(self.cursor);
-        let rest = (ahead..self.order.len()).chain(self.cursor..ahead);
-        for place in rest {
+        let half_way = (self.cursor + self.order.len()) / 2;
+        for place in (half_way..self.order.len()).chain(self.cursor..half_way) {
             if self.read_place(place, true, lanes, now) == Some(false) {
                 self.awaited = Some(place);
                 return;

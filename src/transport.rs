@@ -125,6 +125,37 @@ impl Transport {
     }
 }
 
+/// Connections that the kernel is asked about in one call.
+pub(crate) const MOST_ASKED: usize = 32;
+
+/// Says of each of these connections, in their order, whether there is
+/// certainly nothing to read on it, not even its end. A user's stream can't be
+/// asked so, and where the system can't be, none is silent.
+#[cfg(unix)]
+pub(crate) fn are_silent(asked: &[Option<&Transport>]) -> [bool; MOST_ASKED] {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let socket = |place: usize| match asked.get(place).copied().flatten() {
+        Some(Transport::Tcp(tcp)) => Some(&tcp.socket),
+        _ => None,
+    };
+    let Some(some_socket) = (0..asked.len()).find_map(socket) else { return [false; MOST_ASKED] };
+    let mut polled: [PollFd<'_>; MOST_ASKED] = std::array::from_fn(|place| match socket(place) {
+        Some(socket) => PollFd::new(socket, PollFlags::IN),
+        None => PollFd::new(some_socket, PollFlags::empty()),
+    });
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let is_known = polled.get_mut(..asked.len()).is_some_and(|polled| poll(polled, Some(&at_once)).is_ok());
+    std::array::from_fn(|place| {
+        let has_input = polled.get(place).is_none_or(|polled| !polled.revents().is_empty());
+        is_known && socket(place).is_some() && !has_input
+    })
+}
+
+#[cfg(not(unix))]
+pub(crate) fn are_silent(_: &[Option<&Transport>]) -> [bool; MOST_ASKED] {
+    [false; MOST_ASKED]
+}
+
 /// `None` when the call would block.
 fn unblocked<T>(mut call: impl FnMut() -> io::Result<T>) -> Option<io::Result<T>> {
     loop {
@@ -273,5 +304,52 @@ impl Host {
             Box::pin(async move { Ok(Transport::Custom(Box::new(connecting.await?))) })
         };
         Route { host: self, connector: Some(Connector(Arc::new(dial))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Both ends of a connection.
+    fn pair() -> (Transport, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let ours = async_io::block_on(dial_tcp(target, None)).unwrap_or_else(|_| panic!("not connected"));
+        (ours, listener.accept().unwrap().0)
+    }
+
+    fn comes_to(expected: [bool; 3], asked: &[Option<&Transport>]) {
+        let begun = Instant::now();
+        while are_silent(asked).get(..3) != Some(&expected) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", are_silent(asked));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn one_that_has_spoken_or_gone_is_not_silent() {
+        let (quiet, _quiet) = pair();
+        let (speaking, mut speaker) = pair();
+        let (ended, leaver) = pair();
+        let asked = [Some(&quiet), Some(&speaking), Some(&ended)];
+        assert_eq!(are_silent(&asked).get(..4), Some(&[true, true, true, false][..]));
+        speaker.write_all(b"x").unwrap();
+        comes_to([true, false, true], &asked);
+        drop(leaver);
+        comes_to([true, false, false], &asked);
+    }
+
+    #[test]
+    fn one_that_cannot_be_asked_is_not_silent() {
+        let custom = Transport::Custom(Box::new(futures_lite::io::Cursor::new(Vec::new())));
+        assert_eq!(are_silent(&[None, Some(&custom)]), [false; MOST_ASKED]);
+        let (quiet, _quiet) = pair();
+        let mixed = are_silent(&[None, Some(&custom), Some(&quiet)]);
+        assert_eq!(mixed.get(..3), Some(&[false, false, cfg!(unix)][..]));
     }
 }

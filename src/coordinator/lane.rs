@@ -157,6 +157,12 @@ impl Lane {
         self.in_batch && !self.session.is_over()
     }
 
+    /// Whether its connection stands, and the first octet of a flight is to be
+    /// written to it.
+    pub fn is_about_to_write(&self) -> bool {
+        self.link == Link::Up && !self.session.is_over() && self.session.is_about_to_write()
+    }
+
     /// Whether the next `settle` has something to judge on it.
     pub fn is_judgeable(&self) -> bool {
         let session = &self.session;

@@ -44,6 +44,9 @@ pub(super) struct Slot {
     /// What `fill` gave and the socket did not take.
     unsent: Vec<u8>,
     unsent_from: usize,
+    /// A moment ago there was nothing to read: the probe of the flight that
+    /// is written now has been made.
+    pub(super) is_silent: bool,
     /// Raises the lane's flag.
     pub(super) waker: Waker,
 }
@@ -59,6 +62,7 @@ impl Slot {
             passed_over: 0,
             unsent: Vec::new(),
             unsent_from: 0,
+            is_silent: false,
             waker,
         }
     }
@@ -183,8 +187,8 @@ impl Wire<'_> {
     /// Before a flight's first byte: what is there now was said unasked.
     /// Without this a surplus reply would be taken for the flight's answer.
     fn probe(&mut self) -> bool {
-        let session = self.lane.session();
-        if session.has_flight_begun() || !session.wants_write() {
+        let was_silent = std::mem::take(&mut self.slot.is_silent);
+        if was_silent || !self.lane.session().is_about_to_write() {
             return true;
         }
         self.read_what_is_there();

@@ -3,13 +3,15 @@
 
 use std::cell::Cell;
 use std::net::TcpStream;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use smol::Async;
 use smol::future::FutureExt;
 use smtp_bulk::sink::{Fault, Misdeed, Step as At};
-use smtp_bulk::{Backoff, Error, Timeouts, Verdict};
+use smtp_bulk::{Backoff, Error, EventKind, Step, Timeouts, Verdict};
 
+use crate::scripted::{Peer, Scripted};
 use crate::support::{Log, builder, host, mail, run, seen_by, sink};
 
 /// How often a task of the same executor gets a turn while a mail waits for its last reply.
@@ -80,4 +82,58 @@ fn never_is_a_time_that_can_be_waited_for() {
         mailer.send_all((0..3).map(mail)).await.unwrap();
         assert_eq!(mailer.quit().await.unwrap().mails.delivered, 3);
     });
+}
+
+/// Takes a mail; then, when told to, says what nobody asked for, and says so.
+fn babbles(peer: &mut Peer, told: &mpsc::Receiver<()>, done: &mpsc::Sender<()>) {
+    assert!(peer.behave_until_content());
+    while peer.line().is_some_and(|line| line != ".") {}
+    peer.say("250 2.0.0 queued\r\n");
+    told.recv().unwrap();
+    peer.say("250 2.0.0 and another\r\n");
+    done.send(()).unwrap();
+    while peer.line().is_some() {}
+}
+
+/// What comes between two mails is found before the second one's first command, and not taken for
+/// the answer to it.
+#[test]
+fn what_was_said_between_two_mails_is_no_answer() {
+    for is_custom in [false, true] {
+        let ((tell, told), (done, babbled)) = (mpsc::channel(), mpsc::channel());
+        let first = Mutex::new(Some((told, done)));
+        let peer = Scripted::start(move |mut peer| {
+            let first = first.lock().unwrap().take();
+            match first {
+                Some((told, done)) => babbles(&mut peer, &told, &done),
+                None => drop(peer),
+            }
+        });
+        let other = sink(|sink| sink);
+        let log = Log::default();
+        let address = peer.address;
+        let summary = run(async {
+            let babbler = peer.host();
+            let connect = move |_| async move { Async::<TcpStream>::connect(address).await };
+            let builder = builder(&log).max_connect_failures(1).host(host(&other));
+            let builder = match is_custom {
+                true => builder.host(babbler.connector(connect)),
+                false => builder.host(babbler),
+            };
+            let mut mailer = builder.connect().await.unwrap();
+            mailer.send_all((0..2).map(mail)).await.unwrap();
+            mailer.flush().await.unwrap();
+            tell.send(()).unwrap();
+            babbled.recv().unwrap();
+            // On its way through the loopback.
+            smol::Timer::after(Duration::from_millis(50)).await;
+            mailer.send_all((2..4).map(mail)).await.unwrap();
+            mailer.quit().await.unwrap()
+        });
+        assert_eq!(summary.mails.delivered, 4, "{summary}");
+        let hang = &log.of_kind(EventKind::Hang)[0];
+        assert_eq!(hang.step, Step::Mail, "{}", hang.line);
+        assert!(hang.line.ends_with("spoke unasked: 250 2.0.0 and another"), "{}", hang.line);
+        assert_eq!(other.counts().mails, 3);
+    }
 }
