@@ -375,13 +375,23 @@ impl Session {
         self.owed.front().filter(|owed| owed.step == Step::Rcpt).map(|owed| owed.recipient)
     }
 
+    /// Whether there is a reply that has not been judged.
+    pub fn has_answer(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
     /// The first reply that has not been judged.
     pub fn answer(&self) -> Option<Answer<'_>> {
         let answered = self.answers.front()?;
         let raw = self.text.get(self.text_judged..answered.text_end).unwrap_or_default();
         let reply = reply::view(answered.code, raw);
-        let took = self.began.map_or(Duration::ZERO, |began| answered.at.saturating_duration_since(began));
-        Some(Answer { step: answered.owed.step, recipient: answered.owed.recipient, reply, took })
+        Some(Answer { step: answered.owed.step, recipient: answered.owed.recipient, reply })
+    }
+
+    /// The time from the beginning of the flight until that reply was read.
+    pub fn answer_took(&self) -> Duration {
+        let (Some(answered), Some(began)) = (self.answers.front(), self.began) else { return Duration::ZERO };
+        answered.at.saturating_duration_since(began)
     }
 
     /// The first reply has been judged.

@@ -255,19 +255,20 @@ impl Sweep {
 
     // ---- lanes that only owe a reply --------------------------------------
 
-    /// Reads what is there, lane by lane, and waits for the one half-way down
-    /// what is left: most of those before it will have come by then, so that a
-    /// step waits a few times, however many lanes it has, and they are read
-    /// while the server answers the rest.
+    /// Waits for the lane half-way down the order, then reads what has come
+    /// meanwhile and waits for the one half-way down the rest: most of those
+    /// before it will have come by then. A step waits a few times, however
+    /// many lanes it has, and the first replies are read while the server is
+    /// at the last.
     fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
         if let Some(place) = self.awaited {
             if self.read_place(place, true, lanes, now) == Some(false) {
                 return;
             }
             self.awaited = None;
-        }
-        while self.read_place(self.cursor, false, lanes, now) == Some(true) {
-            self.cursor += 1;
+            while self.read_place(self.cursor, false, lanes, now) == Some(true) {
+                self.cursor += 1;
+            }
         }
         let half_way = (self.cursor + self.order.len()) / 2;
         for place in (half_way..self.order.len()).chain(self.cursor..half_way) {

@@ -105,7 +105,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if self.lane.standing == Standing::Opening {
             return self.judge_opening();
         }
-        while self.lane.session.answer().is_some() {
+        while self.lane.session.has_answer() {
             self.judge_answer();
         }
         if self.lane.link == Link::Up && !self.lane.is_leaving() && self.lane.session.failure().is_some() {
@@ -447,7 +447,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn consult_about_answer(&mut self, kind: EventKind) -> Verdict {
         let Some(answer) = self.lane.session.answer() else { return Verdict::DEFAULT };
         let recipient = (answer.step == Step::Rcpt).then_some(answer.recipient);
-        let (step, took) = (answer.step, answer.took);
+        let (step, took) = (answer.step, self.lane.session.answer_took());
         self.consult(kind, step, recipient, None, took)
     }
 

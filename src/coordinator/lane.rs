@@ -168,7 +168,7 @@ impl Lane {
         let session = &self.session;
         match self.link {
             Link::Up if self.standing == Standing::Opening || session.is_leaving() => session.is_over(),
-            Link::Up => session.answer().is_some() || session.failure().is_some(),
+            Link::Up => session.has_answer() || session.failure().is_some(),
             Link::Down | Link::Wanted | Link::Dialling => self.dial_failure.is_some(),
         }
     }

@@ -2,7 +2,7 @@
 //! answers that have come. Plain values.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::reply::{Reply, ReplyCode};
 
@@ -82,8 +82,6 @@ pub struct Answer<'a> {
     pub recipient: u32,
     /// What the server said.
     pub reply: Reply<'a>,
-    /// Time from the beginning of the flight until the reply was read.
-    pub took: Duration,
 }
 
 impl Answer<'_> {
