@@ -106,7 +106,8 @@ pub struct Event<'a> {
     /// else of opening the lane without a finished mail in between.
     pub attempt: u32,
     /// Time from the beginning of the step until the reply was read, or the
-    /// failure was judged.
+    /// failure was judged. A reply is read when its lane's turn comes: it can
+    /// have lain there while a slower lane of the batch was waited for.
     pub elapsed: Duration,
 }
 

@@ -360,9 +360,9 @@ impl Session {
         self.written > self.flight_start
     }
 
-    /// Whether the next octet that `fill` gives is its flight's first.
+    /// Whether the next octet that is written is its flight's first.
     pub fn is_about_to_write(&self) -> bool {
-        self.wants_write() && !self.has_flight_begun()
+        !self.has_flight_begun() && (self.wants_write() || self.has_unwritten())
     }
 
     /// What is being waited for, or was when the session failed.

@@ -5,9 +5,8 @@
 //!
 //! Lanes that do different things (connect, say hello, write what does not fit
 //! at once) have a readiness flag each. Lanes of the batch that only owe a
-//! reply are read in their order and only one of them at a time is awaited: the
-//! barrier waits for the last one anyway, and a wait costs half a dozen system
-//! calls.
+//! reply have an order, in which one at a time is awaited: the barrier waits for
+//! the last one anyway, and a wait costs half a dozen system calls.
 
 mod flags;
 mod names;
@@ -52,7 +51,7 @@ pub(crate) struct Sweep {
     journal: Arc<Journal>,
     /// A settle has been made since the last poll.
     settled: bool,
-    /// The lanes that only owe a reply, and how far they have been awaited.
+    /// The lanes that only owe a reply; all before the cursor are over.
     order: Vec<usize>,
     cursor: usize,
     /// The place in the order whose lane wakes the task.
@@ -131,8 +130,10 @@ impl Sweep {
             self.serve_flags(lanes, now);
             // The flights took their time, and what is read now came after it.
             let now = Instant::now();
-            self.read_in_order(lanes, now);
+            // First, for the lane that is awaited may be overdue; what has come
+            // on it is read all the same.
             self.expire(lanes, now);
+            self.read_in_order(lanes, now);
             if coordinator.is_step_over() || wake_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(());
             }
@@ -186,10 +187,11 @@ impl Sweep {
             self.slots.get(index).filter(|_| about_to_write)?.transport.as_ref()
         };
         let asked: [_; MOST_ASKED] = std::array::from_fn(|place| transport(some.start + place));
+        let looked = Instant::now();
         let silent = transport::are_silent(asked.get(..some.len()).unwrap_or(&asked));
         for (index, is_silent) in some.zip(silent) {
             if let Some(slot) = self.slots.get_mut(index) {
-                slot.is_silent = is_silent;
+                slot.silent_at = is_silent.then_some(looked);
             }
         }
     }
@@ -257,10 +259,11 @@ impl Sweep {
 
     /// Waits for the lane half-way down the order, then reads what has come
     /// meanwhile and waits for the one half-way down the rest: most of those
-    /// before it will have come by then. A step waits a few times, however
+    /// before it will have come by then. So a step waits a few times, however
     /// many lanes it has, and the first replies are read while the server is
-    /// at the last.
+    /// at the last. One that is late is passed over, and waited for at last.
     fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
+        let mut rest = self.cursor;
         if let Some(place) = self.awaited {
             if self.read_place(place, true, lanes, now) == Some(false) {
                 return;
@@ -269,8 +272,9 @@ impl Sweep {
             while self.read_place(self.cursor, false, lanes, now) == Some(true) {
                 self.cursor += 1;
             }
+            rest = self.cursor.max(place + 1);
         }
-        let half_way = (self.cursor + self.order.len()) / 2;
+        let half_way = (rest + self.order.len()) / 2;
         for place in (half_way..self.order.len()).chain(self.cursor..half_way) {
             if self.read_place(place, true, lanes, now) == Some(false) {
                 self.awaited = Some(place);

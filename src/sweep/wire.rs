@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::content::ReadJob;
 use crate::coordinator::Lane;
@@ -17,6 +17,10 @@ use crate::transport::{Dialling, Transport};
 
 /// Octets read from a connection at a time.
 const READ_BUFFER: usize = 16 * 1024;
+
+/// How long a look at many connections stands for a probe of each: longer than
+/// it takes to write to all of them, unless a content's source is slow.
+const LOOK_HOLDS: Duration = Duration::from_millis(1);
 
 /// What a lane waits for that is no byte.
 pub(super) enum Task {
@@ -44,9 +48,9 @@ pub(super) struct Slot {
     /// What `fill` gave and the socket did not take.
     unsent: Vec<u8>,
     unsent_from: usize,
-    /// A moment ago there was nothing to read: the probe of the flight that
-    /// is written now has been made.
-    pub(super) is_silent: bool,
+    /// When it was seen that there was nothing to read, for the flight that is
+    /// to be written next.
+    pub(super) silent_at: Option<Instant>,
     /// Raises the lane's flag.
     pub(super) waker: Waker,
 }
@@ -62,7 +66,7 @@ impl Slot {
             passed_over: 0,
             unsent: Vec::new(),
             unsent_from: 0,
-            is_silent: false,
+            silent_at: None,
             waker,
         }
     }
@@ -187,8 +191,8 @@ impl Wire<'_> {
     /// Before a flight's first byte: what is there now was said unasked.
     /// Without this a surplus reply would be taken for the flight's answer.
     fn probe(&mut self) -> bool {
-        let was_silent = std::mem::take(&mut self.slot.is_silent);
-        if was_silent || !self.lane.session().is_about_to_write() {
+        let looked = self.slot.silent_at.take();
+        if looked.is_some_and(|at| at.elapsed() < LOOK_HOLDS) || !self.lane.session().is_about_to_write() {
             return true;
         }
         self.read_what_is_there();

@@ -1,11 +1,13 @@
 //! Peers that say nothing: what a timeout costs, and that many of them cost no more than one.
 
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use smtp_bulk::sink::{Fault, Misdeed, Step as At};
-use smtp_bulk::{EventKind, Host, Step, Timeouts};
+use smtp_bulk::{Content, EventKind, Host, Step, Timeouts};
 
+use crate::scripted::Scripted;
 use crate::support::{Log, PATIENCE, SHORT, builder, check_accounts, host, mail, run, send_and_quit, sink};
 
 const LANES: u32 = 50;
@@ -64,6 +66,46 @@ fn one_silent_peer_delays_a_batch_by_one_timeout_and_no_more() {
     check_accounts(&summary, &log, &[&sink]);
     assert_eq!((summary.mails.delivered, log.trouble().len()), (40, 1));
     assert_eq!(summary.requeued, 1);
+}
+
+/// A content that takes longer to write than the silent peer has to answer.
+struct Slow(usize);
+
+impl Read for Slow {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let text = b"Subject: slow\r\n\r\n".get(self.0..).unwrap_or_default();
+        if !text.is_empty() {
+            std::thread::sleep(SHORT / 10);
+        }
+        let count = text.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&text[..count]);
+        self.0 += count;
+        Ok(count)
+    }
+}
+
+#[test]
+fn one_that_is_overdue_at_once_does_not_keep_the_others_from_being_heard() {
+    let late = Misdeed::Delay(SHORT);
+    let sink = sink(|sink| sink.fault(Fault::new(At::Dot, late)));
+    let silent = Scripted::start(|mut peer| {
+        if peer.behave_until_content() {
+            while peer.line().is_some() {}
+        }
+    });
+    let log = Log::default();
+    let hasty = Timeouts { content: SHORT / 50, final_reply: SHORT / 50, ..Timeouts::uniform(PATIENCE) };
+    // The silent one is the last in the order, and awaited.
+    let builder = builder(&log).timeouts(Timeouts::uniform(PATIENCE)).host(host(&sink));
+    let builder = builder.host(silent.host().timeouts(hasty)).max_connect_failures(1);
+    let message = |id| {
+        let (envelope, _) = mail(id).into_parts();
+        smtp_bulk::Message::new(envelope, Content::reader(|| Ok(Box::new(Slow(0))))).id(id)
+    };
+    let begun = Instant::now();
+    let summary = send_and_quit(builder, (0..2).map(message));
+    assert!(begun.elapsed() < FEW_TIMEOUTS, "{:?}", begun.elapsed());
+    assert_eq!((summary.mails.delivered, summary.mails.in_doubt), (1, 1), "{summary}");
 }
 
 #[test]
