@@ -3,8 +3,8 @@
 //!
 //! `SIM_SEED=17 cargo test --test simulation` replays one seed with a trace;
 //! `SIM_SEEDS=1000000 cargo test --release --test simulation` runs that many,
-//! which took 4.5 minutes on two busy cores (257 s of processor time, 7.0
-//! million mails); the ordinary 20,000 take about 20 s in a test build.
+//! which takes 2 to 5 minutes on two cores; the ordinary 20,000 take about 15 s
+//! in a test build.
 
 mod simulation {
     pub mod attempts;
