@@ -89,7 +89,7 @@ pub struct Session {
     /// The opened content of the transaction; it is sent when `sending` is set.
     stream: Option<ContentStream>,
     sending: bool,
-    /// Octets produced, and handed to the socket, since the connection opened.
+    /// Octets produced, and handed to the connection, since the connection opened.
     produced: u64,
     written: u64,
     flight_start: u64,
@@ -240,7 +240,7 @@ impl Session {
         }
     }
 
-    /// `count` octets of what `fill` gave were handed to the socket.
+    /// `count` octets of what `fill` gave were handed to the connection.
     pub fn wrote(&mut self, count: usize, now: Instant) {
         let was_begun = self.has_flight_begun();
         self.written += count as u64;
@@ -338,7 +338,7 @@ impl Session {
         self.transaction == Transaction::Begun
     }
 
-    /// Whether the last octet of a content was handed to the socket and the
+    /// Whether the last octet of a content was handed to the connection and the
     /// server has not answered it.
     pub fn is_in_doubt(&self) -> bool {
         let out = |owed: &Owed| owed.ends_at.is_some_and(|end| end <= self.written);
@@ -350,12 +350,12 @@ impl Session {
         self.stage == Stage::Leaving
     }
 
-    /// Octets handed to the socket since the connection opened.
+    /// Octets handed to the connection since the connection opened.
     pub fn bytes_written(&self) -> u64 {
         self.written
     }
 
-    /// Whether any octet of the current flight was handed to the socket.
+    /// Whether any octet of the current flight was handed to the connection.
     pub fn has_flight_begun(&self) -> bool {
         self.written > self.flight_start
     }

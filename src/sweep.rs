@@ -28,14 +28,11 @@ use crate::failure::Failure;
 use crate::fault::IoFault;
 use crate::host::HostSettings;
 use crate::journal::Journal;
-use crate::timeouts::after;
+use crate::timeouts::{SHORTAGE_WAIT, after};
 use crate::transport::{self, Connector, DialError, MOST_ASKED, Target, dial_tcp};
 use flags::Flags;
 use names::{Addresses, Names};
 use wire::{Buffers, Slot, Task, Wire, Written};
-
-/// How long an opening waits when this process is short of descriptors.
-const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
 
 /// What io does for one host besides its settings.
 pub(crate) struct HostLink {

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// Longer waits count as this one: 100 years.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// How long what needs a descriptor waits when this process is short of them.
+pub(crate) const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
+
 /// The time `wait` after `now`, for any `wait` that a caller may set.
 pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
     now + wait.min(LONGEST)

@@ -19,10 +19,7 @@ use crate::failure::Failure;
 use crate::outcome::{Cause, ClientReason, Ended, Ending, Outcome, RefusedBy};
 use crate::reply::Reply;
 use crate::session::{Answer, Step};
-use crate::timeouts::after;
-
-/// How long a lane rests when this process is short of descriptors.
-const SHORTAGE_WAIT: Duration = Duration::from_millis(500);
+use crate::timeouts::{SHORTAGE_WAIT, after};
 
 /// How often a mail may meet such a shortage before it counts as an attempt.
 const MOST_SHORTAGES: u32 = 60;
