@@ -325,6 +325,12 @@ mod tests {
         (ours, listener.accept().unwrap().0)
     }
 
+    #[test]
+    fn what_is_written_does_not_wait_for_an_acknowledgement() {
+        let (Transport::Tcp(tcp), _peer) = pair() else { panic!("not TCP") };
+        assert!(tcp.socket.get_ref().nodelay().unwrap());
+    }
+
     #[cfg(unix)]
     fn comes_to(expected: [bool; 3], asked: &[Option<&Transport>]) {
         let begun = std::time::Instant::now();

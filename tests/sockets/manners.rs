@@ -2,12 +2,17 @@
 //! whose connections must not be kept for nothing, and of callers who say "never".
 
 use std::cell::Cell;
+use std::io;
 use std::net::TcpStream;
-use std::sync::{Mutex, mpsc};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use smol::Async;
 use smol::future::FutureExt;
+use smol::io::{AsyncRead, AsyncWrite};
 use smtp_bulk::sink::{Fault, Misdeed, Step as At};
 use smtp_bulk::{Backoff, Error, EventKind, Step, Timeouts, Verdict};
 
@@ -82,6 +87,57 @@ fn never_is_a_time_that_can_be_waited_for() {
         mailer.send_all((0..3).map(mail)).await.unwrap();
         assert_eq!(mailer.quit().await.unwrap().mails.delivered, 3);
     });
+}
+
+/// A connection that counts what is written to it.
+struct Counted {
+    stream: Async<TcpStream>,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, bytes)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+#[test]
+fn what_a_step_has_to_say_leaves_in_one_write() {
+    let sink = sink(|sink| sink);
+    let address = sink.address();
+    let writes = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&writes);
+    let connect = move |_| {
+        let writes = Arc::clone(&count);
+        async move { Ok(Counted { stream: Async::<TcpStream>::connect(address).await?, writes }) }
+    };
+    run(async {
+        let mut mailer =
+            builder(&Log::default()).host(host(&sink).threads(1).connector(connect)).connect().await.unwrap();
+        mailer.send_all((0..3).map(mail)).await.unwrap();
+        assert_eq!(mailer.quit().await.unwrap().mails.delivered, 3);
+    });
+    // EHLO; MAIL, RCPT, DATA and the content with its final dot for each; QUIT.
+    assert_eq!(writes.load(Ordering::SeqCst), 1 + 3 * 4 + 1);
 }
 
 /// Takes a mail; then, when told to, says what nobody asked for, and says so.
