@@ -127,8 +127,8 @@ impl Sweep {
             self.serve_flags(lanes, now);
             // The flights took their time, and what is read now came after it.
             let now = Instant::now();
-            // First, for the lane that is awaited may be overdue; what has come
-            // on it is read all the same.
+            // Before the reading: an awaited lane that is overdue would keep the
+            // others from being heard.
             self.expire(lanes, now);
             self.read_in_order(lanes, now);
             if coordinator.is_step_over() || wake_at.is_some_and(|at| at <= now) {
@@ -258,7 +258,8 @@ impl Sweep {
     /// meanwhile and waits for the one half-way down the rest: most of those
     /// before it will have come by then. So a step waits a few times, however
     /// many lanes it has, and the first replies are read while the server is
-    /// at the last. One that is late is passed over, and waited for at last.
+    /// at the last. One that is late and not awaited is passed over, and waited
+    /// for at last.
     fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
         let mut rest = self.cursor;
         if let Some(place) = self.awaited {
@@ -429,7 +430,8 @@ impl Sweep {
     /// What has come counts, whenever it is read: the reply, or the end.
     fn overdue(&mut self, lane: &mut Lane, index: usize, now: Instant) {
         if let Some(slot) = self.slots.get_mut(index) {
-            Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now }.read_what_is_there();
+            let mut wire = Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now };
+            while !wire.lane.session().is_over() && wire.read_what_is_there() {}
         }
         lane.session_mut().check_deadline(now);
         self.serve(lane, index, now, false);

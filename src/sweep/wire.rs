@@ -19,7 +19,7 @@ use crate::transport::{Dialling, Transport};
 const READ_BUFFER: usize = 16 * 1024;
 
 /// How long a look at many connections stands for a probe of each: longer than
-/// it takes to write to all of them, unless a content's source is slow.
+/// it takes to write to all of them, unless contents are large or slow.
 const LOOK_HOLDS: Duration = Duration::from_millis(1);
 
 /// What a lane waits for that is no byte.

@@ -1,12 +1,15 @@
 //! Peers that say nothing: what a timeout costs, and that many of them cost no more than one.
 
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smol::Async;
 use smtp_bulk::sink::{Fault, Misdeed, Step as At};
-use smtp_bulk::{Content, EventKind, Host, Step, Timeouts};
+use smtp_bulk::{Content, EventKind, Host, Message, Step, Timeouts};
 
+use crate::manners::Counted;
 use crate::scripted::Scripted;
 use crate::support::{Log, PATIENCE, SHORT, builder, check_accounts, host, mail, run, send_and_quit, sink};
 
@@ -69,19 +72,44 @@ fn one_silent_peer_delays_a_batch_by_one_timeout_and_no_more() {
 }
 
 /// A content that takes longer to write than the silent peer has to answer.
-struct Slow(usize);
+struct Slow {
+    given: usize,
+    wait: Duration,
+}
 
 impl Read for Slow {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let text = b"Subject: slow\r\n\r\n".get(self.0..).unwrap_or_default();
+        let text = b"Subject: slow\r\n\r\n".get(self.given..).unwrap_or_default();
         if !text.is_empty() {
-            std::thread::sleep(SHORT / 10);
+            std::thread::sleep(self.wait);
         }
         let count = text.len().min(buffer.len());
         buffer[..count].copy_from_slice(&text[..count]);
-        self.0 += count;
+        self.given += count;
         Ok(count)
     }
+}
+
+fn slow_mail(id: u64, wait: Duration) -> Message {
+    let (envelope, _) = mail(id).into_parts();
+    Message::new(envelope, Content::reader(move || Ok(Box::new(Slow { given: 0, wait })))).id(id)
+}
+
+#[test]
+fn a_reply_that_has_come_counts_whole_though_it_is_read_late() {
+    let sink = sink(|sink| sink);
+    let address = sink.address();
+    let log = Log::default();
+    let connect = move |_| async move {
+        let stream = Async::<TcpStream>::connect(address).await?;
+        Ok(Counted { stream, writes: Arc::default() })
+    };
+    let hasty = Timeouts { content: SHORT / 50, final_reply: SHORT / 50, ..Timeouts::uniform(PATIENCE) };
+    // The hasty answer lies there in many pieces while the slow mail is still being written.
+    let builder = builder(&log).timeouts(Timeouts::uniform(PATIENCE));
+    let builder = builder.host(host(&sink).timeouts(hasty).connector(connect)).host(host(&sink));
+    let summary = send_and_quit(builder, [slow_mail(0, SHORT), mail(1)]);
+    assert_eq!(summary.mails.delivered, 2, "{summary}");
 }
 
 #[test]
@@ -98,10 +126,7 @@ fn one_that_is_overdue_at_once_does_not_keep_the_others_from_being_heard() {
     // The silent one is the last in the order, and awaited.
     let builder = builder(&log).timeouts(Timeouts::uniform(PATIENCE)).host(host(&sink));
     let builder = builder.host(silent.host().timeouts(hasty)).max_connect_failures(1);
-    let message = |id| {
-        let (envelope, _) = mail(id).into_parts();
-        smtp_bulk::Message::new(envelope, Content::reader(|| Ok(Box::new(Slow(0))))).id(id)
-    };
+    let message = |id| slow_mail(id, SHORT / 10);
     let begun = Instant::now();
     let summary = send_and_quit(builder, (0..2).map(message));
     assert!(begun.elapsed() < FEW_TIMEOUTS, "{:?}", begun.elapsed());
