@@ -90,9 +90,9 @@ fn never_is_a_time_that_can_be_waited_for() {
 }
 
 /// A tunnel that counts the writes to it, and gives a few octets at a time.
-pub struct Counted {
-    pub stream: Async<TcpStream>,
-    pub writes: Arc<AtomicUsize>,
+struct Counted {
+    stream: Async<TcpStream>,
+    writes: Arc<AtomicUsize>,
 }
 
 impl AsyncRead for Counted {

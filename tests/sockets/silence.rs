@@ -1,15 +1,12 @@
 //! Peers that say nothing: what a timeout costs, and that many of them cost no more than one.
 
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use smol::Async;
 use smtp_bulk::sink::{Fault, Misdeed, Step as At};
 use smtp_bulk::{Content, EventKind, Host, Message, Step, Timeouts};
 
-use crate::manners::Counted;
 use crate::scripted::Scripted;
 use crate::support::{Log, PATIENCE, SHORT, builder, check_accounts, host, mail, run, send_and_quit, sink};
 
@@ -93,23 +90,6 @@ impl Read for Slow {
 fn slow_mail(id: u64, wait: Duration) -> Message {
     let (envelope, _) = mail(id).into_parts();
     Message::new(envelope, Content::reader(move || Ok(Box::new(Slow { given: 0, wait })))).id(id)
-}
-
-#[test]
-fn a_reply_that_has_come_counts_whole_though_it_is_read_late() {
-    let sink = sink(|sink| sink);
-    let address = sink.address();
-    let log = Log::default();
-    let connect = move |_| async move {
-        let stream = Async::<TcpStream>::connect(address).await?;
-        Ok(Counted { stream, writes: Arc::default() })
-    };
-    let hasty = Timeouts { content: SHORT / 50, final_reply: SHORT / 50, ..Timeouts::uniform(PATIENCE) };
-    // The hasty answer lies there in many pieces while the slow mail is still being written.
-    let builder = builder(&log).timeouts(Timeouts::uniform(PATIENCE));
-    let builder = builder.host(host(&sink).timeouts(hasty).connector(connect)).host(host(&sink));
-    let summary = send_and_quit(builder, [slow_mail(0, SHORT), mail(1)]);
-    assert_eq!(summary.mails.delivered, 2, "{summary}");
 }
 
 #[test]
