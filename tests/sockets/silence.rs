@@ -93,6 +93,28 @@ fn slow_mail(id: u64, wait: Duration) -> Message {
 }
 
 #[test]
+fn a_reply_that_has_come_counts_whole_though_it_is_read_late() {
+    // More than is read at a time.
+    let long = "250-2.0.0 queued, and here is why\r\n".repeat(1_000) + "250 2.0.0 queued\r\n";
+    let wordy = Scripted::start(move |mut peer| {
+        assert!(peer.behave_until_content());
+        while peer.line().is_some_and(|line| line != ".") {}
+        peer.say(&long);
+        while peer.line().is_some() {
+            peer.say("221 bye\r\n");
+        }
+    });
+    let sink = sink(|sink| sink);
+    let log = Log::default();
+    let hasty = Timeouts { content: SHORT / 50, final_reply: SHORT / 50, ..Timeouts::uniform(PATIENCE) };
+    // It lies there, overdue, when the other host's slow mail has been written.
+    let builder = builder(&log).timeouts(Timeouts::uniform(PATIENCE));
+    let builder = builder.host(wordy.host().timeouts(hasty)).host(host(&sink));
+    let summary = send_and_quit(builder, [mail(0), slow_mail(1, SHORT)]);
+    assert_eq!(summary.mails.delivered, 2, "{summary}");
+}
+
+#[test]
 fn one_that_is_overdue_at_once_does_not_keep_the_others_from_being_heard() {
     let late = Misdeed::Delay(SHORT);
     let sink = sink(|sink| sink.fault(Fault::new(At::Dot, late)));
