@@ -15,6 +15,13 @@ pub enum Command<'a> {
     Ehlo(&'a Domain),
     /// Names the client to a server that refuses EHLO (§4.1.1.1).
     Helo(&'a Domain),
+    /// Asks for TLS (RFC 3207 §4).
+    StartTls,
+    /// Begins an authentication by this mechanism, with this initial response
+    /// in base64 (RFC 4954 §4).
+    Auth(&'a str, Option<&'a str>),
+    /// Answers a challenge, in base64, or gives up by `*` (RFC 4954 §4).
+    AuthResponse(&'a str),
     /// Begins a mail transaction (§4.1.1.2).
     Mail(&'a ReversePath),
     /// Names one recipient (§4.1.1.3).
@@ -33,6 +40,18 @@ impl Command<'_> {
         match self {
             Command::Ehlo(name) => line(out, "EHLO ", name.as_str(), ""),
             Command::Helo(name) => line(out, "HELO ", name.as_str(), ""),
+            Command::StartTls => line(out, "STARTTLS", "", ""),
+            Command::Auth(mechanism, None) => line(out, "AUTH ", mechanism, ""),
+            Command::Auth(mechanism, Some(initial)) => {
+                // One allocation: none that is left behind holds a secret.
+                out.reserve(mechanism.len() + initial.len() + "AUTH  \r\n".len());
+                out.extend_from_slice(b"AUTH ");
+                line(out, mechanism, " ", initial);
+            }
+            Command::AuthResponse(response) => {
+                out.reserve(response.len() + "\r\n".len());
+                line(out, "", response, "");
+            }
             Command::Mail(path) => line(out, "MAIL FROM:<", path.as_str(), ">"),
             Command::Rcpt(path) => line(out, "RCPT TO:<", path.as_str(), ">"),
             Command::Data => line(out, "DATA", "", ""),
@@ -67,5 +86,13 @@ mod tests {
         assert_eq!(encoded(Command::Mail(&ReversePath::null())), "MAIL FROM:<>\r\n");
         assert_eq!(encoded(Command::Rcpt(&to)), "RCPT TO:<\"a b\"@[127.0.0.1]>\r\n");
         assert_eq!(encoded(Command::Data), "DATA\r\n");
+    }
+
+    #[test]
+    fn an_initial_response_stands_behind_its_mechanism() {
+        assert_eq!(encoded(Command::Auth("LOGIN", None)), "AUTH LOGIN\r\n");
+        assert_eq!(encoded(Command::Auth("EXTERNAL", Some("="))), "AUTH EXTERNAL =\r\n");
+        assert_eq!(encoded(Command::AuthResponse("")), "\r\n");
+        assert_eq!(encoded(Command::StartTls), "STARTTLS\r\n");
     }
 }

@@ -12,9 +12,11 @@
 //! ```
 
 mod desk;
+mod gate;
 mod judge;
 mod lane;
 mod mail;
+mod opening;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use std::time::Instant;
 
 pub use desk::BatchSettings;
 use desk::Desk;
+use gate::Gate;
 use judge::Judge;
 use lane::Bench;
 pub use lane::{Lane, Link, Standing};
@@ -98,9 +101,8 @@ impl Coordinator {
             }
         }
         assert!(lanes.len() <= MAX_LANES, "too many lanes");
-        let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
-        let hosts = names.len();
-        let desk = Desk::new(settings, lanes.len(), names);
+        let desk = Desk::new(settings, lanes.len(), &hosts);
+        let hosts = hosts.len();
         Coordinator {
             lanes,
             desk,
@@ -155,6 +157,7 @@ impl Coordinator {
     /// content is out: there the reply is awaited first.
     pub fn restart(&mut self) {
         self.closing = false;
+        self.desk.gates.iter_mut().for_each(Gate::reopen);
         self.lanes.iter_mut().for_each(|lane| lane.renew = true);
     }
 
@@ -163,6 +166,9 @@ impl Coordinator {
     pub fn reconnect(&mut self, id: LaneId) -> bool {
         let lane = self.lanes.iter_mut().find(|lane| lane.id == id);
         self.closing &= lane.is_none();
+        if let Some(gate) = self.desk.gate(id) {
+            gate.reopen();
+        }
         lane.map(|lane| lane.renew = true).is_some()
     }
 
@@ -257,11 +263,14 @@ impl Coordinator {
                 self.deal(now, handler);
             } else if survey.must_open(now) && !self.closing {
                 self.open_lanes(now);
+            } else if survey.waits_at_gate && self.pass_gates(now, handler) {
+                // Whoever was refused there is gone.
             } else if !self.desk.restart_now {
                 break survey;
             }
         };
         self.free = survey.free;
+        self.desk.gates.iter_mut().for_each(Gate::told);
         self.desk.assert_ledger(survey.held);
         self.desk.go_on_panicking();
         self.progress(&survey, now)
@@ -277,6 +286,7 @@ impl Coordinator {
             survey.retired += usize::from(lane.standing == Standing::Retired);
             survey.untried += usize::from(!lane.was_tried || lane.renew);
             survey.in_batch |= lane.in_batch;
+            survey.waits_at_gate |= lane.waits_at_gate;
             survey.renewable |= lane.is_renewable();
             if lane.link == Link::Down {
                 survey.reopen_at = earliest(survey.reopen_at, lane.reopen_at);
@@ -300,7 +310,9 @@ impl Coordinator {
         for lane in &mut self.lanes {
             match lane.bench.take() {
                 Some(_) if lane.renew => {}
-                Some(Bench::Rejoin) if lane.is_rejoinable() => lane.standing = Standing::Active,
+                Some(Bench::Rejoin) if lane.is_rejoinable() => {
+                    lane.enter(self.desk.must_authenticate(lane.id))
+                }
                 Some(Bench::Rejoin) => lane.reopen(now, now),
                 Some(Bench::Reopen(wait)) => lane.reopen(after(now, wait), now),
                 None => {}
@@ -403,20 +415,6 @@ impl Coordinator {
         self.lanes.get(place % self.lanes.len().max(1))
     }
 
-    /// Lanes whose time has come want a connection.
-    fn open_lanes(&mut self, now: Instant) {
-        if self.closing {
-            return;
-        }
-        for lane in self.lanes.iter_mut().filter(|lane| lane.link == Link::Down) {
-            if lane.reopen_at.is_some_and(|at| at <= now) {
-                lane.reopen_at = None;
-                lane.standing = Standing::Opening;
-                lane.link = Link::Wanted;
-            }
-        }
-    }
-
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
         let mut wake_at = survey.reopen_at.filter(|_| !self.closing);
         if !self.desk.batch_running && self.desk.backlog() > 0 && survey.free > 0 {
@@ -459,6 +457,7 @@ struct Survey {
     untried: usize,
     connected: usize,
     in_batch: bool,
+    waits_at_gate: bool,
     renewable: bool,
     reopen_at: Option<Instant>,
 }

@@ -29,6 +29,15 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A certificate, key or other setting of TLS cannot be used.
+    Tls {
+        /// The host that it is for.
+        host: String,
+        /// The file or setting.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// More sessions are wanted than this process may have descriptors.
     Descriptors {
         /// Descriptors needed: one a session, and some for everything else.
@@ -47,6 +56,8 @@ pub enum Error {
         /// What has to come first.
         before: &'static str,
     },
+    /// A mechanism given to [`NetSmtp`](crate::NetSmtp) is none.
+    Mechanism(crate::auth::UnknownMechanism),
     /// An address given to [`NetSmtp`](crate::NetSmtp) is none.
     Address(crate::envelope::AddressError),
 }
@@ -70,12 +81,14 @@ impl fmt::Display for Error {
             }
             Error::Closed(_) => f.write_str("the mailer is closed"),
             Error::Host { name, problem } => write!(f, "host {name:?}: {problem}"),
+            Error::Tls { host, what, problem } => write!(f, "TLS of host {host:?}: {what}: {problem}"),
             Error::Descriptors { needed, allowed } => {
                 write!(f, "{needed} descriptors are needed and {allowed} allowed (RLIMIT_NOFILE)")
             }
             Error::Debug(error) => fmt::Display::fmt(error, f),
             Error::NoSuchLane(lane) => write!(f, "there is no thread {} of host {}", lane.thread, lane.host),
             Error::OutOfOrder { call, before } => write!(f, "`{call}` was called before `{before}`"),
+            Error::Mechanism(error) => fmt::Display::fmt(error, f),
             Error::Address(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -85,6 +98,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Debug(error) => Some(error),
+            Error::Mechanism(error) => Some(error),
             Error::Address(error) => Some(error),
             _ => None,
         }

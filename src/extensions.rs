@@ -24,9 +24,14 @@ pub enum Extension {
     Dsn,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     EnhancedStatusCodes,
+    /// AUTH (RFC 4954), also where it is spelt `AUTH=` as before that.
+    Auth,
 }
 
-const KEYWORDS: [(&str, Extension); 8] = [
+/// Most octets of mechanism names that are kept.
+const MAX_MECHANISMS: usize = 1_000;
+
+const KEYWORDS: [(&str, Extension); 9] = [
     ("SIZE", Extension::Size),
     ("PIPELINING", Extension::Pipelining),
     ("8BITMIME", Extension::EightBitMime),
@@ -35,6 +40,7 @@ const KEYWORDS: [(&str, Extension); 8] = [
     ("STARTTLS", Extension::StartTls),
     ("DSN", Extension::Dsn),
     ("ENHANCEDSTATUSCODES", Extension::EnhancedStatusCodes),
+    ("AUTH", Extension::Auth),
 ];
 
 impl Extension {
@@ -45,10 +51,12 @@ impl Extension {
 }
 
 /// The extensions that one session has been offered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Extensions {
     offered: u16,
     size: u64,
+    /// The parameters of AUTH with a space between them.
+    mechanisms: Option<Box<str>>,
 }
 
 impl Extensions {
@@ -71,8 +79,21 @@ impl Extensions {
         (self.size > 0).then_some(self.size)
     }
 
+    /// The mechanisms of AUTH that are offered, as the server spells them
+    /// (RFC 4954 §3). None is left after AUTH has succeeded.
+    pub fn auth_mechanisms(&self) -> impl Iterator<Item = &str> {
+        self.mechanisms.as_deref().unwrap_or_default().split(' ').filter(|name| !name.is_empty())
+    }
+
+    /// They are not needed any more.
+    pub(crate) fn forget_mechanisms(&mut self) {
+        self.mechanisms = None;
+    }
+
     fn read_line(&mut self, line: &[u8]) {
-        let mut words = line.split(|&octet| octet == b' ').filter(|word| !word.is_empty());
+        // `AUTH=PLAIN LOGIN` is how servers spelt it before RFC 2554.
+        let is_separator = |octet: &u8| *octet == b' ' || (*octet == b'=' && is_old_auth(line));
+        let mut words = line.split(is_separator).filter(|word| !word.is_empty());
         let Some(keyword) = words.next() else { return };
         let known = KEYWORDS.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(keyword));
         let Some(&(_, extension)) = known else { return };
@@ -81,7 +102,23 @@ impl Extensions {
             let limit = words.next().and_then(|word| std::str::from_utf8(word).ok());
             self.size = limit.and_then(|digits| digits.parse().ok()).unwrap_or(0);
         }
+        if extension == Extension::Auth {
+            words.filter_map(|word| std::str::from_utf8(word).ok()).for_each(|name| self.add_mechanism(name));
+        }
     }
+
+    /// A server that spells AUTH in both ways offers the mechanisms of both.
+    fn add_mechanism(&mut self, name: &str) {
+        let kept = self.mechanisms.as_deref().unwrap_or_default();
+        let is_known = self.auth_mechanisms().any(|known| known.eq_ignore_ascii_case(name));
+        if !is_known && kept.len() + name.len() < MAX_MECHANISMS {
+            self.mechanisms = Some(format!("{kept} {name}").into());
+        }
+    }
+}
+
+fn is_old_auth(line: &[u8]) -> bool {
+    line.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"AUTH="))
 }
 
 fn bit(extension: Extension) -> u16 {
@@ -100,6 +137,23 @@ mod tests {
         assert!(extensions.offers(Extension::Pipelining));
         assert!(!extensions.offers(Extension::Chunking));
         assert_eq!(extensions.size_limit(), Some(1000));
+    }
+
+    #[test]
+    fn mechanisms_are_read_in_both_spellings() {
+        let offered = |lines: &str| {
+            let raw = format!("250-mx\r\n{lines}250 HELP\r\n");
+            let extensions = Extensions::from_reply(Reply::parse(raw.as_bytes()).unwrap());
+            assert_eq!(extensions.offers(Extension::Auth), !lines.is_empty());
+            extensions.auth_mechanisms().collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(offered(""), "");
+        assert_eq!(offered("250-AUTH\r\n"), "");
+        assert_eq!(offered("250-auth PLAIN  LOGIN\r\n"), "PLAIN,LOGIN");
+        assert_eq!(offered("250-AUTH=PLAIN LOGIN\r\n"), "PLAIN,LOGIN");
+        assert_eq!(offered("250-AUTH PLAIN X=Y\r\n250-AUTH=login plain\r\n"), "PLAIN,X=Y,login");
+        let endless = format!("250-AUTH{}\r\n", " MECHANISM".repeat(1_000));
+        assert_eq!(offered(&endless), "MECHANISM");
     }
 
     #[test]

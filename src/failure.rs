@@ -4,9 +4,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::auth::AuthFault;
 use crate::content::ContentError;
 use crate::fault::IoFault;
 use crate::reply::{ReplyBuf, ReplyCode};
+use crate::security::TlsFault;
 
 /// Why a connection cannot be reused, or never came about.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,8 +18,16 @@ pub enum Failure {
     Resolve(IoFault),
     /// No address of the host accepted the connection.
     Connect(IoFault),
-    /// The greeting or the reply to EHLO and HELO was a refusal.
+    /// The greeting, or the reply to EHLO, HELO, STARTTLS or AUTH, was a
+    /// refusal; of AUTH only one that may pass (4yz).
     Refused(ReplyBuf),
+    /// STARTTLS is demanded and the server does not offer it, or somebody in
+    /// between took the offer away.
+    TlsNotOffered,
+    /// The TLS handshake failed.
+    Tls(TlsFault),
+    /// The client gave up the authentication.
+    Auth(AuthFault),
     /// The server let a deadline pass.
     TimedOut {
         /// The timeout that was over.
@@ -49,6 +59,9 @@ impl Failure {
             Failure::Resolve(_) => "the name leads to no address",
             Failure::Connect(_) => "there is no connection",
             Failure::Refused(_) => "the server does not want this session",
+            Failure::TlsNotOffered => "nothing is sent without TLS",
+            Failure::Tls(_) => "there is no TLS on which anything could be sent",
+            Failure::Auth(_) => "the session is not authenticated",
             Failure::TimedOut { .. } => "a late reply would be taken for the answer to another command",
             Failure::Closed | Failure::Lost(_) => "the connection is gone",
             Failure::Garbage | Failure::TooLong => "nobody can tell where the next reply begins",
@@ -65,6 +78,9 @@ impl fmt::Display for Failure {
             Failure::Resolve(fault) => write!(f, "name not resolved: {fault}"),
             Failure::Connect(fault) => write!(f, "not connected: {fault}"),
             Failure::Refused(reply) => write!(f, "refused: {reply}"),
+            Failure::TlsNotOffered => f.write_str("the server does not offer STARTTLS"),
+            Failure::Tls(fault) => fmt::Display::fmt(fault, f),
+            Failure::Auth(fault) => fmt::Display::fmt(fault, f),
             Failure::TimedOut { after } => write!(f, "no reply within {after:?}"),
             Failure::Closed => f.write_str("closed by the server"),
             Failure::Lost(fault) => write!(f, "connection lost: {fault}"),

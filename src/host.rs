@@ -2,9 +2,12 @@
 //! patient to be with it. Plain settings; nothing here connects.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Credentials;
 use crate::envelope::Domain;
+use crate::security::{Security, Tls};
 use crate::timeouts::Timeouts;
 
 /// Most threads that one host may have.
@@ -80,6 +83,9 @@ pub struct Host {
     pub(crate) local_addresses: Vec<IpAddr>,
     pub(crate) max_connect_failures: Option<u32>,
     pub(crate) backoff: Option<Backoff>,
+    pub(crate) security: Option<Security>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) credentials: Option<Credentials>,
 }
 
 impl Host {
@@ -95,10 +101,14 @@ impl Host {
             local_addresses: Vec::new(),
             max_connect_failures: None,
             backoff: None,
+            security: None,
+            tls: None,
+            credentials: None,
         }
     }
 
-    /// The TCP port, in place of one named in [`Host::new`]. Default: 25.
+    /// The TCP port, in place of one named in [`Host::new`]. Default: 25, and
+    /// 465 where TLS comes first.
     pub fn port(mut self, port: u16) -> Host {
         self.port = Some(port);
         self
@@ -152,9 +162,32 @@ impl Host {
         self.backoff = Some(backoff);
         self
     }
+
+    /// Whether sessions are protected by TLS. Default: no.
+    pub fn security(mut self, security: Security) -> Host {
+        self.security = Some(security);
+        self
+    }
+
+    /// Which certificates are accepted, and which one is shown.
+    pub fn tls(mut self, tls: Tls) -> Host {
+        self.tls = Some(Arc::new(tls));
+        self
+    }
+
+    /// Authenticates each session before its first mail. Without TLS that is
+    /// an error at `connect`, unless the credentials say that it is meant
+    /// ([`Credentials::allow_without_tls`]).
+    pub fn credentials(mut self, credentials: Credentials) -> Host {
+        self.credentials = Some(credentials);
+        self
+    }
 }
 
 /// A host whose settings are all known and checked.
+///
+/// By itself it is a host without a name, on port 25, with 2 threads and all
+/// other defaults of [`Host`].
 #[derive(Clone, Debug)]
 pub struct HostSettings {
     /// Name or address, without brackets and port.
@@ -173,6 +206,30 @@ pub struct HostSettings {
     pub max_connect_failures: u32,
     /// Waiting before a lane is opened again.
     pub backoff: Backoff,
+    /// Whether and when TLS begins.
+    pub security: Security,
+    /// Which certificates are accepted.
+    pub tls: Arc<Tls>,
+    /// What each session authenticates with.
+    pub credentials: Option<Credentials>,
+}
+
+impl Default for HostSettings {
+    fn default() -> HostSettings {
+        HostSettings {
+            name: String::new(),
+            port: 25,
+            threads: 2,
+            hello: Hello::default(),
+            timeouts: Timeouts::default(),
+            local_addresses: Vec::new(),
+            max_connect_failures: 5,
+            backoff: Backoff::default(),
+            security: Security::default(),
+            tls: Arc::default(),
+            credentials: None,
+        }
+    }
 }
 
 impl HostSettings {

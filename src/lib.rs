@@ -58,6 +58,7 @@
 //! `sink`, on by default: the embedded server.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 mod callbacks;
 pub mod command;
 pub mod content;
@@ -75,6 +76,7 @@ mod message;
 mod net_smtp;
 mod outcome;
 pub mod reply;
+mod security;
 pub mod session;
 #[cfg(feature = "sink")]
 pub mod sink;
@@ -82,8 +84,10 @@ mod stuffing;
 mod summary;
 mod sweep;
 mod timeouts;
+mod tls;
 mod transport;
 
+pub use auth::{AuthFault, AuthMechanism, Credentials};
 pub use content::{Content, ContentError};
 pub use coordinator::Standing;
 pub use envelope::{Domain, Envelope, ForwardPath, ReversePath};
@@ -99,6 +103,8 @@ pub use message::{Message, MessageId};
 pub use net_smtp::NetSmtp;
 pub use outcome::{Cause, ClientReason, Outcome, RecipientReport, RefusedBy, Report};
 pub use reply::{EnhancedStatusCode, Reply, ReplyBuf, ReplyCode};
+pub use sasl;
+pub use security::{Security, Tls, TlsFault, TlsProblem, TlsVersion};
 pub use session::Step;
 pub use summary::{HostSummary, Summary, Tally};
 pub use timeouts::Timeouts;

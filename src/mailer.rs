@@ -14,6 +14,7 @@ use futures_lite::stream::{Stream, StreamExt};
 
 pub use builder::MailerBuilder;
 
+use crate::auth::Credentials;
 use crate::callbacks::Callbacks;
 use crate::coordinator::{Coordinator, Progress, Standing};
 use crate::error::{Error, Full};
@@ -181,6 +182,28 @@ impl Mailer {
     }
 
     // ---- connections ------------------------------------------------------
+
+    /// Authenticates with these credentials, which stand in for those of every
+    /// host: at once on each session that is not authenticated yet, and on the
+    /// others when they are opened again. Returns as `connect` does: when every
+    /// session was tried once and one is in use. Lanes that are retired stay so
+    /// before [`Mailer::restart`].
+    ///
+    /// # Errors
+    /// When the credentials are not whole, a host's sessions have no TLS and
+    /// the credentials do not say that it is meant, every lane is retired, or
+    /// the mailer is closed.
+    pub async fn auth(&mut self, credentials: Credentials) -> Result<(), Error> {
+        self.check_open()?;
+        for lane in self.coordinator.lanes() {
+            let host = lane.host();
+            builder::check_credentials(&credentials, host.security)
+                .map_err(|problem| Error::Host { name: host.name.clone(), problem })?;
+        }
+        self.coordinator.authenticate(&credentials);
+        self.settle();
+        self.until_connected().await
+    }
 
     /// Opens one lane anew and waits until that was tried. Its mail, if it
     /// has one whose content is not out, is tried again without losing an

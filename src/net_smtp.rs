@@ -1,6 +1,9 @@
 //! The calls of Perl's Net::SMTP and Net::SMTP::Bulk, for those who come from
 //! there. It only gathers a message; all sending is the mailer's.
 
+use secrecy::SecretString;
+
+use crate::auth::Credentials;
 use crate::envelope::{Envelope, ForwardPath, ReversePath};
 use crate::error::Error;
 use crate::mailer::Mailer;
@@ -151,6 +154,22 @@ impl NetSmtp<'_> {
                 Err(Error::OutOfOrder { call: "dataend", before: "data" })
             }
         }
+    }
+
+    /// Authenticates every session, as Net::SMTP does: [`Mailer::auth`]. The
+    /// mechanism is one by its name, or `AUTO` for the strongest that is
+    /// offered.
+    ///
+    /// # Errors
+    /// When there is no such mechanism, and as [`Mailer::auth`].
+    pub async fn auth(
+        &mut self,
+        mechanism: &str,
+        user: impl Into<String>,
+        password: impl Into<SecretString>,
+    ) -> Result<(), Error> {
+        let credentials = Credentials::from_seed(mechanism, user, password).map_err(Error::Mechanism)?;
+        self.mailer.auth(credentials).await
     }
 
     /// Gives up the message that has not come to its `dataend`.

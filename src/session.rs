@@ -5,11 +5,12 @@
 //!
 //! ```text
 //!  Closed ── open ──▶ WaitingForGreeting ── 220 ──▶ WaitingForEhlo ── 250 ──▶ Ready
-//!                                                    │ 5yz                    ▲
-//!                                                    ▼                        │
-//!                                              WaitingForHelo ──── 250 ───────┤
-//!                                                                             ▼
-//!      Closed ◀── close ── Leaving ◀── quit ── Ready ⇄ flight: MAIL, RCPT, DATA, content, RSET
+//!    │                  ▲                            ▲  │   │ 5yz             ▲
+//!    │ TLS comes first  │ secured            secured │  │   ▼                 │
+//!    └──────────▶ WaitingForTls ─────────────────────┘  │  WaitingForHelo ─ 250 ─┤
+//!                       ▲                               │ offered, wanted        │
+//!                       └──── 220 ── WaitingForStartTls ◀┘                       ▼
+//!      Closed ◀── close ── Leaving ◀── quit ── Ready ⇄ flight: AUTH, MAIL, RCPT, DATA, content, RSET
 //! ```
 //!
 //! A *flight* is what one step sends and the queue of replies that the server
@@ -17,21 +18,26 @@
 //! after which the connection can only be closed.
 
 mod flight;
+mod login;
+mod opening;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::auth::{AuthFault, AuthJob};
 use crate::command::Command;
 use crate::content::{Content, ContentError, ContentStream, Filled, ReadJob};
 use crate::envelope::{Domain, ForwardPath, ReversePath};
 use crate::extensions::Extensions;
 use crate::failure::Failure;
 use crate::reply::{self, Found, Reply, ReplyCode, ReplyReader};
+use crate::security::Security;
 use crate::timeouts::{Timeouts, after};
 pub use flight::{Answer, Step};
-use flight::{Answered, Owed, is_pass};
+use flight::{Answered, Owed, is_challenge, is_pass};
+use login::Login;
 
 /// Octets that `Session::fill` puts together for one write.
 pub const FLIGHT_BUFFER: usize = 64 * 1024;
@@ -45,6 +51,8 @@ enum Stage {
     WaitingForGreeting,
     WaitingForEhlo,
     WaitingForHelo,
+    WaitingForStartTls,
+    WaitingForTls,
     Ready,
     Leaving,
 }
@@ -57,6 +65,33 @@ enum Transaction {
     Begun,
     /// 354 was read: only closing gives it up until the content is answered.
     Content,
+}
+
+/// Work that would hold up all other sessions.
+pub enum Job {
+    /// The next octets of a blocking content.
+    Read(ReadJob),
+    /// A key, or a token.
+    Auth(AuthJob),
+}
+
+impl Job {
+    /// Does it. Blocks.
+    pub fn run(self) -> Job {
+        match self {
+            Job::Read(job) => Job::Read(job.run()),
+            Job::Auth(job) => Job::Auth(job.run()),
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Job::Read(_) => "Job::Read",
+            Job::Auth(_) => "Job::Auth",
+        })
+    }
 }
 
 /// The protocol state of one connection.
@@ -81,8 +116,13 @@ pub struct Session {
     stage: Stage,
     transaction: Transaction,
     timeouts: Arc<Timeouts>,
+    security: Security,
+    has_tls: bool,
     hello: Option<Domain>,
     extensions: Extensions,
+    /// The authentication under way, or the one that ended last.
+    login: Option<Box<Login>>,
+    is_authenticated: bool,
     /// Encoded commands of this flight, and how many octets `fill` took of them.
     commands: Vec<u8>,
     commands_taken: usize,
@@ -115,8 +155,12 @@ impl Session {
             stage: Stage::Closed,
             transaction: Transaction::None,
             timeouts,
+            security: Security::None,
+            has_tls: false,
             hello: None,
             extensions: Extensions::default(),
+            login: None,
+            is_authenticated: false,
             commands: Vec::new(),
             commands_taken: 0,
             stream: None,
@@ -138,17 +182,6 @@ impl Session {
     }
 
     // ---- flights ----------------------------------------------------------
-
-    /// A new connection stands: waits for the greeting, then says EHLO as
-    /// `hello`. The flight is over when the session is ready or has failed.
-    pub fn open(&mut self, hello: Domain, now: Instant) {
-        self.close();
-        self.stage = Stage::WaitingForGreeting;
-        self.hello = Some(hello);
-        self.flight(now);
-        // The greeting answers the connection itself, which has been made.
-        self.owe(Step::Greeting, 0);
-    }
 
     /// Sends MAIL.
     pub fn mail(&mut self, from: &ReversePath, now: Instant) {
@@ -193,6 +226,7 @@ impl Session {
 
     /// Forgets the connection and all that was learnt on it.
     pub fn close(&mut self) {
+        self.forget_login();
         let timeouts = Arc::clone(&self.timeouts);
         let (mut commands, mut text) = (std::mem::take(&mut self.commands), std::mem::take(&mut self.text));
         let (mut owed, mut answers) = (std::mem::take(&mut self.owed), std::mem::take(&mut self.answers));
@@ -200,21 +234,21 @@ impl Session {
         text.clear();
         owed.clear();
         answers.clear();
-        *self = Session { commands, text, owed, answers, ..Session::new(timeouts) };
+        let security = self.security;
+        *self = Session { security, commands, text, owed, answers, ..Session::new(timeouts) };
     }
 
     // ---- octets -----------------------------------------------------------
 
-    /// Whether `fill` has something to give, now or when a blocking content
-    /// has been read ahead.
+    /// Whether `fill` has something to give, now or when a job is done.
     pub fn wants_write(&self) -> bool {
-        self.failure.is_none() && (self.commands_taken < self.commands.len() || self.sending)
+        let has_some = self.commands_taken < self.commands.len() || self.sending || self.wants_auth_job();
+        self.failure.is_none() && has_some
     }
 
     /// Appends what is to be sent next to `out`, up to about
     /// [`FLIGHT_BUFFER`] octets in all. Nothing is appended when all has been
-    /// given, or when a blocking content has to be read first
-    /// (see [`Session::take_read_job`]).
+    /// given, or when a job has to be done first (see [`Session::take_job`]).
     pub fn fill(&mut self, out: &mut Vec<u8>) {
         if self.failure.is_some() {
             return;
@@ -258,17 +292,28 @@ impl Session {
         self.written < self.produced
     }
 
-    /// The reading of a blocking content that has to be done before `fill`
-    /// can go on; run it where blocking is allowed, and give it back.
-    pub fn take_read_job(&mut self) -> Option<ReadJob> {
-        let stream = self.stream.as_mut().filter(|_| self.sending && self.failure.is_none())?;
-        stream.take_read_job()
+    /// What has to be done before `fill` can go on; run it where blocking is
+    /// allowed, and give it back.
+    pub fn take_job(&mut self) -> Option<Job> {
+        if self.failure.is_some() {
+            return None;
+        }
+        if let Some(job) = self.take_auth_job() {
+            return Some(Job::Auth(job));
+        }
+        let stream = self.stream.as_mut().filter(|_| self.sending)?;
+        stream.take_read_job().map(Job::Read)
     }
 
-    /// Gives back what [`Session::take_read_job`] gave, after it has run.
-    pub fn return_read_job(&mut self, job: ReadJob) {
-        if let Some(stream) = &mut self.stream {
-            stream.return_read_job(job);
+    /// Gives back what [`Session::take_job`] gave, after it has run.
+    pub fn return_job(&mut self, job: Job, now: Instant) {
+        match job {
+            Job::Auth(job) => self.return_auth_job(job, now),
+            Job::Read(job) => {
+                if let Some(stream) = &mut self.stream {
+                    stream.return_read_job(job);
+                }
+            }
         }
     }
 
@@ -287,7 +332,10 @@ impl Session {
             match fed.found {
                 _ if self.text.len() > reply::MAX_REPLY => self.fail(Failure::TooLong),
                 Found::Partial => {}
-                Found::Reply(code) => self.answered(owed, code, now),
+                Found::Reply(code) => {
+                    self.withhold_secrets(code);
+                    self.answered(owed, code, now);
+                }
                 Found::Garbage => self.fail(Failure::Garbage),
                 Found::TooLong => self.fail(Failure::TooLong),
             }
@@ -309,6 +357,8 @@ impl Session {
         let after = self.current_timeout();
         self.fail(if own_fault {
             Failure::Content(ContentError::Stalled)
+        } else if self.wants_auth_job() {
+            Failure::Auth(AuthFault::Stalled)
         } else {
             Failure::TimedOut { after }
         });
@@ -430,6 +480,7 @@ impl Session {
     }
 
     fn flight(&mut self, now: Instant) {
+        self.forget_login();
         self.commands.clear();
         self.commands_taken = 0;
         self.text.clear();
@@ -463,6 +514,8 @@ impl Session {
             Step::Connect => timeouts.connect,
             Step::Greeting => timeouts.greeting,
             Step::Ehlo | Step::Helo => timeouts.ehlo,
+            Step::StartTls | Step::Tls => timeouts.tls,
+            Step::Auth => timeouts.auth,
             Step::Mail => timeouts.mail,
             Step::Rcpt => timeouts.rcpt,
             Step::Data => timeouts.data,
@@ -487,13 +540,14 @@ impl Session {
     fn fail_at(&mut self, step: Step, failure: Failure) {
         if self.failure.is_none() {
             self.failed_at = step;
-            self.failure = Some(failure);
+            self.failure = Some(self.auth_failure(failure));
             self.stream = None;
         }
     }
 
     fn unsolicited(&mut self, bytes: &[u8]) {
-        self.fail(Failure::Unsolicited(Reply::parse_first(bytes).map(|reply| reply.to_owned())));
+        let shown = Reply::parse_first(bytes).filter(|_| !self.is_concealed(bytes));
+        self.fail(Failure::Unsolicited(shown.map(|reply| reply.to_owned())));
     }
 
     fn answered(&mut self, owed: Owed, code: ReplyCode, now: Instant) {
@@ -508,7 +562,7 @@ impl Session {
             self.spent = true;
             self.sending = false;
         }
-        if !refused && !is_pass(owed.step, code) {
+        if !refused && !is_pass(owed.step, code) && !is_challenge(owed.step, code) {
             return self.fail(Failure::Unexpected(code));
         }
         self.owed.pop_front();
@@ -516,6 +570,8 @@ impl Session {
         match owed.step {
             Step::Greeting => return self.greeted(code, now),
             Step::Ehlo | Step::Helo => return self.introduced(owed.step, code, now),
+            Step::StartTls => return self.upgrade_answered(code, now),
+            Step::Auth if !self.auth_answered(code, now) => return,
             Step::Rset if !refused => self.transaction = Transaction::None,
             Step::Data if !refused => self.transaction = Transaction::Content,
             Step::Data => self.stream = None,
@@ -523,43 +579,6 @@ impl Session {
             _ => {}
         }
         self.answers.push_back(Answered { owed, code, text_end: self.text.len(), at: now });
-    }
-
-    fn greeted(&mut self, code: ReplyCode, now: Instant) {
-        if !code.is_completion() {
-            return self.refused_opening(Step::Greeting);
-        }
-        self.stage = Stage::WaitingForEhlo;
-        self.introduce(Step::Ehlo, now);
-    }
-
-    /// What an old server's refusal of EHLO means, and what the offers are
-    /// (RFC 5321 §3.2, §4.1.1.1).
-    fn introduced(&mut self, step: Step, code: ReplyCode, now: Instant) {
-        if code.is_completion() {
-            self.stage = Stage::Ready;
-            if step == Step::Ehlo {
-                self.extensions = Extensions::from_reply(reply::view(code, &self.text));
-            }
-        } else if step == Step::Ehlo && code.is_permanent() {
-            self.stage = Stage::WaitingForHelo;
-            self.introduce(Step::Helo, now);
-        } else {
-            self.refused_opening(step);
-        }
-    }
-
-    fn introduce(&mut self, step: Step, now: Instant) {
-        self.flight(now);
-        let Some(name) = self.hello.take() else { return };
-        let command = if step == Step::Ehlo { Command::Ehlo(&name) } else { Command::Helo(&name) };
-        self.ask(command, step, 0);
-        self.hello = Some(name);
-    }
-
-    fn refused_opening(&mut self, step: Step) {
-        let reply = Reply::parse(&self.text).map(|reply| reply.to_owned());
-        self.fail_at(step, reply.map_or(Failure::Garbage, Failure::Refused));
     }
 }
 

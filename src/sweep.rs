@@ -29,6 +29,7 @@ use crate::fault::IoFault;
 use crate::host::HostSettings;
 use crate::journal::Journal;
 use crate::timeouts::{SHORTAGE_WAIT, after};
+use crate::tls::TlsClient;
 use crate::transport::{self, Connector, DialError, MOST_ASKED, Target, dial_tcp};
 use flags::Flags;
 use names::{Addresses, Names};
@@ -38,6 +39,14 @@ use wire::{Buffers, Slot, Task, Wire, Written};
 pub(crate) struct HostLink {
     connector: Option<Connector>,
     names: Names,
+    tls: Option<TlsClient>,
+}
+
+/// A host as the sweep needs it.
+pub(crate) struct Reached {
+    pub(crate) settings: HostSettings,
+    pub(crate) connector: Option<Connector>,
+    pub(crate) tls: Option<TlsClient>,
 }
 
 /// See the module.
@@ -63,17 +72,14 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    pub(crate) fn new(
-        coordinator: &Coordinator,
-        hosts: Vec<(HostSettings, Option<Connector>)>,
-        journal: Arc<Journal>,
-    ) -> Sweep {
+    pub(crate) fn new(coordinator: &Coordinator, hosts: Vec<Reached>, journal: Arc<Journal>) -> Sweep {
         let lanes = coordinator.lanes().len();
         let flags = Flags::new(lanes + hosts.len());
         let slots = (0..lanes).map(|index| Slot::new(flags.waker(index))).collect();
-        let link = |(index, (settings, connector)): (usize, (HostSettings, Option<Connector>))| HostLink {
-            names: Names::new(&settings.name, settings.port, flags.waker(lanes + index)),
-            connector,
+        let link = |(index, host): (usize, Reached)| HostLink {
+            names: Names::new(&host.settings.name, host.settings.port, flags.waker(lanes + index)),
+            connector: host.connector,
+            tls: host.tls,
         };
         Sweep {
             slots,
@@ -238,9 +244,13 @@ impl Sweep {
         if lane.link() != Link::Up {
             return;
         }
+        let tls = self.hosts.get(lane.id().host as usize).and_then(|host| host.tls.as_ref());
         let Some(slot) = self.slots.get_mut(index) else { return };
         let mut wire = Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now };
         while !wire.lane.session().is_over() {
+            if wire.lane.session().wants_tls() && !tls.is_some_and(|tls| wire.shake_hands(tls)) {
+                return;
+            }
             let has_read = match wire.write() {
                 Written::All if in_order => return,
                 Written::All | Written::Blocked => wire.read(),

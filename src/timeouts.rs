@@ -38,6 +38,11 @@ pub struct Timeouts {
     pub greeting: Duration,
     /// The reply to EHLO or HELO. 5 minutes.
     pub ehlo: Duration,
+    /// The reply to STARTTLS, and separately the TLS handshake. 1 minute.
+    pub tls: Duration,
+    /// Each reply of an authentication, and what its answer takes to make.
+    /// 2 minutes: some servers let a wrong password wait.
+    pub auth: Duration,
     /// The reply to MAIL. 5 minutes.
     pub mail: Duration,
     /// The reply to each RCPT. 5 minutes.
@@ -66,6 +71,8 @@ impl Timeouts {
             connect: timeout,
             greeting: timeout,
             ehlo: timeout,
+            tls: timeout,
+            auth: timeout,
             mail: timeout,
             rcpt: timeout,
             data: timeout,
@@ -83,6 +90,8 @@ impl Default for Timeouts {
             connect: minutes(1),
             greeting: minutes(5),
             ehlo: minutes(5),
+            tls: minutes(1),
+            auth: minutes(2),
             mail: minutes(5),
             rcpt: minutes(5),
             data: minutes(2),

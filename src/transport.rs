@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::host::Host;
 use crate::host::LaneId;
+use crate::tls::{Shaking, TlsStream};
 
 /// A stream that a connector of the user's makes.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -23,6 +24,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// One connection.
 pub(crate) enum Transport {
+    Plain(Plain),
+    /// TLS is being agreed on: nothing else can be read or written.
+    Shaking(Box<Shaking>),
+    Tls(Box<TlsStream>),
+}
+
+/// A connection without TLS.
+pub(crate) enum Plain {
     Tcp(Tcp),
     Custom(Box<dyn CustomStream>),
 }
@@ -79,12 +88,12 @@ impl<S: Stream> CustomStream for S {
     }
 }
 
-impl Transport {
+impl Plain {
     /// Reads what is there; otherwise `cx` is woken when there may be more.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Transport::Custom(stream) => stream.poll_read(cx, buffer),
-            Transport::Tcp(tcp) => tcp.poll_read(cx, buffer),
+            Plain::Custom(stream) => stream.poll_read(cx, buffer),
+            Plain::Tcp(tcp) => tcp.poll_read(cx, buffer),
         }
     }
 
@@ -92,8 +101,8 @@ impl Transport {
     /// is. A user's stream may wake `cx` all the same.
     pub(crate) fn try_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         match self {
-            Transport::Tcp(tcp) => unblocked(|| tcp.socket.get_ref().read(buffer)),
-            Transport::Custom(stream) => match stream.poll_read(cx, buffer) {
+            Plain::Tcp(tcp) => unblocked(|| tcp.socket.get_ref().read(buffer)),
+            Plain::Custom(stream) => match stream.poll_read(cx, buffer) {
                 Poll::Ready(read) => Some(read),
                 Poll::Pending => None,
             },
@@ -103,24 +112,81 @@ impl Transport {
     /// Writes what fits; otherwise `cx` is woken when more may fit.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Transport::Custom(stream) => stream.poll_write(cx, bytes),
-            Transport::Tcp(tcp) => tcp.poll_write(cx, bytes),
+            Plain::Custom(stream) => stream.poll_write(cx, bytes),
+            Plain::Tcp(tcp) => tcp.poll_write(cx, bytes),
         }
     }
 
     /// Hands what was written on, where the stream keeps a buffer of its own.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Transport::Tcp(_) => Poll::Ready(Ok(())),
-            Transport::Custom(stream) => stream.poll_write(cx, &[]).map_ok(|_| ()),
+            Plain::Tcp(_) => Poll::Ready(Ok(())),
+            Plain::Custom(stream) => stream.poll_write(cx, &[]).map_ok(|_| ()),
+        }
+    }
+
+    fn local_address(&self) -> Option<IpAddr> {
+        match self {
+            Plain::Tcp(tcp) => tcp.socket.get_ref().local_addr().ok().map(|address| address.ip()),
+            Plain::Custom(_) => None,
+        }
+    }
+}
+
+/// A connection is read and written with one waker only: under TLS the one
+/// that the handshake began with is kept, and `cx` is not looked at.
+impl Transport {
+    /// Reads what is there; otherwise `cx` is woken when there may be more.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Plain(plain) => plain.poll_read(cx, buffer),
+            Transport::Shaking(_) => Poll::Pending,
+            Transport::Tls(stream) => stream.poll_read(buffer),
+        }
+    }
+
+    /// Reads what is there without waking anybody later; `None` when nothing
+    /// is. A user's stream may wake `cx` all the same.
+    pub(crate) fn try_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        match self {
+            Transport::Plain(plain) => plain.try_read(cx, buffer),
+            Transport::Shaking(_) => None,
+            Transport::Tls(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Writes what fits; otherwise `cx` is woken when more may fit.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Plain(plain) => plain.poll_write(cx, bytes),
+            Transport::Shaking(_) => Poll::Pending,
+            Transport::Tls(stream) => stream.poll_write(bytes),
+        }
+    }
+
+    /// Hands what was written on, where the stream keeps a buffer of its own.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Plain(plain) => plain.poll_flush(cx),
+            Transport::Shaking(_) => Poll::Pending,
+            Transport::Tls(stream) => stream.poll_flush(),
+        }
+    }
+
+    /// Tells the peer that no more will come, where TLS has a word for it. For
+    /// a connection of which nothing is unsent.
+    pub(crate) fn say_end(&mut self) {
+        if let Transport::Tls(stream) = self {
+            stream.say_end();
         }
     }
 
     /// This end's address.
     pub(crate) fn local_address(&self) -> Option<IpAddr> {
         match self {
-            Transport::Tcp(tcp) => tcp.socket.get_ref().local_addr().ok().map(|address| address.ip()),
-            Transport::Custom(_) => None,
+            Transport::Plain(plain) => plain.local_address(),
+            Transport::Shaking(_) => None,
+            Transport::Tls(stream) => stream.plain().local_address(),
         }
     }
 }
@@ -138,8 +204,9 @@ pub(crate) const MOST_ASKED: usize = 32;
 pub(crate) fn are_silent(asked: &[Option<&Transport>]) -> [bool; MOST_ASKED] {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let socket = |place: usize| match asked.get(place).copied().flatten() {
-        Some(Transport::Tcp(tcp)) => Some(&tcp.socket),
-        Some(Transport::Custom(_)) | None => None,
+        Some(Transport::Plain(Plain::Tcp(tcp))) => Some(&tcp.socket),
+        // TLS may have decrypted more than it has given.
+        Some(Transport::Plain(Plain::Custom(_)) | Transport::Shaking(_) | Transport::Tls(_)) | None => None,
     };
     let Some(some_socket) = (0..asked.len()).find_map(socket) else { return [false; MOST_ASKED] };
     // What can't be asked about has a stand-in, of which nothing is asked.
@@ -220,7 +287,7 @@ pub(crate) async fn dial_tcp(target: SocketAddr, source: Option<IpAddr>) -> Resu
     socket.writable().await?;
     match socket.get_ref().take_error()? {
         Some(error) => Err(error.into()),
-        None => Ok(Transport::Tcp(Tcp { socket, awaits_input: false })),
+        None => Ok(Transport::Plain(Plain::Tcp(Tcp { socket, awaits_input: false }))),
     }
 }
 
@@ -305,7 +372,7 @@ impl Host {
     {
         let dial = move |target| -> Dialling {
             let connecting = connect(target);
-            Box::pin(async move { Ok(Transport::Custom(Box::new(connecting.await?))) })
+            Box::pin(async move { Ok(Transport::Plain(Plain::Custom(Box::new(connecting.await?)))) })
         };
         Route { host: self, connector: Some(Connector(Arc::new(dial))) }
     }
@@ -327,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_is_written_does_not_wait_for_an_acknowledgement() {
-        let (Transport::Tcp(tcp), _peer) = pair() else { panic!("not TCP") };
+        let (Transport::Plain(Plain::Tcp(tcp)), _peer) = pair() else { panic!("not TCP") };
         assert!(tcp.socket.get_ref().nodelay().unwrap());
     }
 
@@ -356,7 +423,7 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_asked_is_not_silent() {
-        let custom = Transport::Custom(Box::new(futures_lite::io::Cursor::new(Vec::new())));
+        let custom = Transport::Plain(Plain::Custom(Box::new(futures_lite::io::Cursor::new(Vec::new()))));
         assert_eq!(are_silent(&[None, Some(&custom)]), [false; MOST_ASKED]);
         let (quiet, _quiet) = pair();
         let mixed = are_silent(&[None, Some(&custom), Some(&quiet)]);

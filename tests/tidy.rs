@@ -10,11 +10,21 @@ use std::path::Path;
 const LAYERS: [(&str, &[&str]); 4] = [
     (
         "wire",
-        &["envelope", "reply", "command", "extensions", "content", "stuffing", "message", "failure", "fault"],
+        &[
+            "envelope",
+            "reply",
+            "command",
+            "extensions",
+            "content",
+            "stuffing",
+            "message",
+            "fault",
+            "security",
+        ],
     ),
-    ("protocol", &["session", "timeouts"]),
+    ("protocol", &["auth", "failure", "session", "timeouts"]),
     ("batch", &["host", "outcome", "event", "callbacks", "summary", "coordinator"]),
-    ("io", &["transport", "sweep", "journal", "error", "mailer", "net_smtp", "sink"]),
+    ("io", &["transport", "tls", "sweep", "journal", "error", "mailer", "net_smtp", "sink"]),
 ];
 
 /// Names nothing else of the crate, and is named by nothing else.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use allocation_counter::{AllocationInfo, measure};
 use smol::future::block_on;
 use smtp_bulk::coordinator::{BatchSettings, Coordinator, Lane, Link};
-use smtp_bulk::host::{Backoff, HostSettings};
+use smtp_bulk::host::HostSettings;
 use smtp_bulk::sink::{Keep, Sink};
-use smtp_bulk::{Content, Envelope, Handler, Hello, Host, Mailer, Message, Report, Step, Timeouts, Verdict};
+use smtp_bulk::{Content, Envelope, Handler, Host, Mailer, Message, Report, Step, Verdict};
 
 const TEXT: &str = "Subject: hello\r\n\r\n.A dot in front, a bare line end\nand a last line without one";
 
@@ -47,16 +47,7 @@ struct Engine {
 
 impl Engine {
     fn new(hosts: usize, threads: u32, mails: usize) -> Engine {
-        let host = HostSettings {
-            name: "mx.example".to_owned(),
-            port: 25,
-            threads,
-            hello: Hello::LocalAddress,
-            timeouts: Timeouts::default(),
-            local_addresses: Vec::new(),
-            max_connect_failures: 5,
-            backoff: Backoff::default(),
-        };
+        let host = HostSettings { name: "mx.example".to_owned(), threads, ..HostSettings::default() };
         let now = Instant::now();
         Engine {
             coordinator: Coordinator::new(vec![host; hosts], BatchSettings::default(), now),

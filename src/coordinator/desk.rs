@@ -8,10 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::gate::Gate;
 use super::mail::{Mail, Scope};
 use crate::event::Handler;
 use crate::failure::Failure;
-use crate::host::LaneId;
+use crate::host::{HostSettings, LaneId};
 use crate::message::Message;
 use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
 use crate::session::Step;
@@ -83,6 +84,8 @@ pub(super) struct Desk {
     ledger: Ledger,
     /// The hosts' names.
     hosts: Vec<Arc<str>>,
+    /// One for each host.
+    pub(super) gates: Vec<Gate>,
     pub(super) summary: Summary,
     /// A batch is between its deal and its end.
     pub(super) batch_running: bool,
@@ -97,10 +100,11 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(settings: BatchSettings, capacity: usize, hosts: Vec<String>) -> Desk {
-        let names = hosts.iter().map(|name| Arc::from(name.as_str())).collect();
-        let named = |name| HostSummary { name, ..HostSummary::default() };
-        let summary = Summary { hosts: hosts.into_iter().map(named).collect(), ..Summary::default() };
+    pub(super) fn new(settings: BatchSettings, capacity: usize, hosts: &[Arc<HostSettings>]) -> Desk {
+        let names = hosts.iter().map(|host| Arc::from(host.name.as_str())).collect();
+        let named =
+            |host: &Arc<HostSettings>| HostSummary { name: host.name.clone(), ..HostSummary::default() };
+        let summary = Summary { hosts: hosts.iter().map(named).collect(), ..Summary::default() };
         Desk {
             random: fastrand::Rng::with_seed(settings.seed),
             settings,
@@ -109,6 +113,7 @@ impl Desk {
             capacity,
             ledger: Ledger::default(),
             hosts: names,
+            gates: hosts.iter().map(|host| Gate::new(host.credentials.clone())).collect(),
             summary,
             batch_running: false,
             restart_now: false,
@@ -166,6 +171,18 @@ impl Desk {
         if let Some(payload) = self.panic.take() {
             resume_unwind(payload);
         }
+    }
+
+    // ---- authentication ---------------------------------------------------
+
+    /// The lane's host's gate.
+    pub(super) fn gate(&mut self, lane: LaneId) -> Option<&mut Gate> {
+        self.gates.get_mut(lane.host as usize)
+    }
+
+    /// Whether the lane has to authenticate before it is of use.
+    pub(super) fn must_authenticate(&self, lane: LaneId) -> bool {
+        self.gates.get(lane.host as usize).is_some_and(|gate| gate.credentials().is_some())
     }
 
     // ---- dealing ----------------------------------------------------------

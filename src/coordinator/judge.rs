@@ -144,36 +144,6 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.retire(self.now);
     }
 
-    // ---- opening ----------------------------------------------------------
-
-    fn judge_opening(&mut self) {
-        if let Some(failure) = self.lane.session.failure().cloned() {
-            let step = self.lane.session.step();
-            return self.opening_failed(step, &failure);
-        }
-        let kind = if self.lane.has_been_open { EventKind::ReconnectPass } else { EventKind::ConnectPass };
-        self.lane.standing = Standing::Active;
-        self.lane.was_tried = true;
-        self.lane.opening_failed = false;
-        if let Some(host) = self.desk.host(Some(self.lane.id)) {
-            host.connections += 1;
-        }
-        let elapsed = self.lane.opening_took(self.now);
-        let verdict = self.consult(kind, Step::Ehlo, None, Some(Evidence::Opened), elapsed);
-        self.lane.has_been_open = true;
-        self.act(verdict.session, false);
-    }
-
-    fn opening_failed(&mut self, step: Step, failure: &Failure) {
-        let kind = if self.lane.has_been_open { EventKind::ReconnectFail } else { EventKind::ConnectFail };
-        self.lane.disconnect();
-        self.lane.was_tried = true;
-        self.lane.opening_failed = true;
-        let elapsed = self.lane.opening_took(self.now);
-        let verdict = self.consult(kind, step, None, Some(Evidence::Failure(failure)), elapsed);
-        self.act(verdict.session, true);
-    }
-
     // ---- answers ----------------------------------------------------------
 
     fn judge_answer(&mut self) {
@@ -376,7 +346,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     /// Carries out a session verdict; no mail is in hand.
-    fn act(&mut self, verdict: SessionVerdict, connect_failed: bool) {
+    pub(super) fn act(&mut self, verdict: SessionVerdict, connect_failed: bool) {
         use SessionVerdict as V;
         let usable = self.lane.session.is_usable();
         let verdict = match verdict {
@@ -408,7 +378,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
     }
 
-    fn reconnect_at_batch_end(&mut self, connect_failed: bool) {
+    pub(super) fn reconnect_at_batch_end(&mut self, connect_failed: bool) {
         let Some(wait) = self.set_back(connect_failed) else { return };
         if self.desk.batch_running {
             self.lane.sit_out(Bench::Reopen(wait), self.now);
@@ -437,11 +407,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     // ---- asking the handler -----------------------------------------------
 
-    fn step_took(&self) -> Duration {
+    pub(super) fn step_took(&self) -> Duration {
         self.lane.session.began().map_or(Duration::ZERO, |began| self.now.saturating_duration_since(began))
     }
 
-    fn consult_about_answer(&mut self, kind: EventKind) -> Verdict {
+    pub(super) fn consult_about_answer(&mut self, kind: EventKind) -> Verdict {
         let Some(answer) = self.lane.session.answer() else { return Verdict::DEFAULT };
         let recipient = (answer.step == Step::Rcpt).then_some(answer.recipient);
         let (step, took) = (answer.step, self.lane.session.answer_took());
@@ -450,7 +420,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     /// Asks the handler; without `evidence` it is about the session's answer.
     /// Where it panics, the default holds.
-    fn consult(
+    pub(super) fn consult(
         &mut self,
         kind: EventKind,
         step: Step,

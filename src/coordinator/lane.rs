@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::gate::Ticket;
 use super::mail::Mail;
 use crate::failure::Failure;
 use crate::host::HostSettings;
@@ -71,6 +72,12 @@ pub struct Lane {
     /// no mail finished between.
     pub(super) setbacks: u32,
     pub(super) has_been_open: bool,
+    /// No connection before this one stood.
+    pub(super) is_first_opening: bool,
+    /// Its connection stands, and it has to authenticate before anything else.
+    pub(super) waits_at_gate: bool,
+    /// What it has tried to authenticate with last.
+    pub(super) ticket: Ticket,
     pub(super) opening_failed: bool,
     /// The first opening has ended, one way or the other.
     pub(super) was_tried: bool,
@@ -86,7 +93,7 @@ pub struct Lane {
 
 impl Lane {
     pub(super) fn new(id: LaneId, host: Arc<HostSettings>, now: Instant) -> Lane {
-        let session = Session::new(Arc::new(host.timeouts.clone()));
+        let session = Session::new(Arc::new(host.timeouts.clone())).with_security(host.security);
         Lane {
             id,
             host,
@@ -100,6 +107,9 @@ impl Lane {
             reopen_at: Some(now),
             setbacks: 0,
             has_been_open: false,
+            is_first_opening: true,
+            waits_at_gate: false,
+            ticket: Ticket::default(),
             opening_failed: false,
             was_tried: false,
             renew: false,
@@ -167,6 +177,7 @@ impl Lane {
     pub fn is_judgeable(&self) -> bool {
         let session = &self.session;
         match self.link {
+            Link::Up if self.waits_at_gate => session.failure().is_some(),
             Link::Up if self.standing == Standing::Opening || session.is_leaving() => session.is_over(),
             Link::Up => session.has_answer() || session.failure().is_some(),
             Link::Down | Link::Wanted | Link::Dialling => self.dial_failure.is_some(),
@@ -182,6 +193,7 @@ impl Lane {
     pub fn dialling(&mut self, now: Instant) {
         assert!(self.link == Link::Wanted, "dialling unasked");
         self.link = Link::Dialling;
+        self.is_first_opening = !self.has_been_open;
         self.dialled_at = Some(now);
     }
 
@@ -210,6 +222,7 @@ impl Lane {
 
     /// Closes whatever connection there is.
     pub(super) fn disconnect(&mut self) {
+        self.waits_at_gate = false;
         self.bytes += self.session.bytes_written();
         self.session.close();
         self.link = Link::Down;
@@ -223,6 +236,7 @@ impl Lane {
     pub(super) fn leave(&mut self, now: Instant) {
         assert!(self.mails.is_empty(), "a lane leaves with a mail in hand");
         self.in_batch = false;
+        self.waits_at_gate = false;
         if self.link == Link::Up && self.session.is_usable() {
             self.session.quit(now);
         } else if !self.is_leaving() {
@@ -249,11 +263,19 @@ impl Lane {
     /// Sits out until the batch ends.
     pub(super) fn sit_out(&mut self, bench: Bench, now: Instant) {
         self.in_batch = false;
+        self.waits_at_gate = false;
         if bench != Bench::Rejoin || !self.session.is_usable() {
             self.leave(now);
         }
         self.bench = Some(bench);
         self.standing = Standing::Benched;
+    }
+
+    /// Its connection is fit: it can be dealt mails, or has to authenticate
+    /// first.
+    pub(super) fn enter(&mut self, must_authenticate: bool) {
+        self.waits_at_gate = must_authenticate && !self.session.is_authenticated();
+        self.standing = if self.waits_at_gate { Standing::Opening } else { Standing::Active };
     }
 
     /// Whether it is to be opened anew, and no content of it is out that has

@@ -3,6 +3,7 @@
 
 extern crate self as smtp_bulk;
 
+mod auth;
 mod dealing;
 mod doubt;
 mod ends;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Mailer, Watch};
+use crate::auth::Credentials;
 use crate::callbacks::Callbacks;
 use crate::coordinator::{BatchSettings, Coordinator, MAX_LANES};
 use crate::error::Error;
@@ -13,9 +14,11 @@ use crate::host::{Backoff, Hello, Host, HostSettings, MAX_THREADS, split_port};
 use crate::journal::{Journal, Level};
 use crate::message::MessageId;
 use crate::outcome::Report;
-use crate::sweep::Sweep;
+use crate::security::{Security, Tls};
+use crate::sweep::{Reached, Sweep};
 use crate::timeouts::Timeouts;
-use crate::transport::{Connector, Route};
+use crate::tls::{BadSetting, Contexts, TlsClient};
+use crate::transport::Route;
 
 /// Descriptors that a process needs besides its sessions'.
 const SPARE_DESCRIPTORS: u64 = 16;
@@ -41,7 +44,8 @@ impl MailerBuilder {
         self
     }
 
-    /// The port of hosts that name none. Default: 25.
+    /// The port of hosts that name none. Default: 25, and 465 where TLS comes
+    /// first.
     pub fn port(self, port: u16) -> MailerBuilder {
         self.default_of(|host| host.port(port))
     }
@@ -74,6 +78,21 @@ impl MailerBuilder {
     /// How long to wait before a lane is opened again.
     pub fn backoff(self, backoff: Backoff) -> MailerBuilder {
         self.default_of(|host| host.backoff(backoff))
+    }
+
+    /// Whether sessions are protected by TLS: see [`Host::security`].
+    pub fn security(self, security: Security) -> MailerBuilder {
+        self.default_of(|host| host.security(security))
+    }
+
+    /// Which certificates are accepted, and which one is shown.
+    pub fn tls(self, tls: Tls) -> MailerBuilder {
+        self.default_of(|host| host.tls(tls))
+    }
+
+    /// Authenticates each session: see [`Host::credentials`].
+    pub fn credentials(self, credentials: Credentials) -> MailerBuilder {
+        self.default_of(|host| host.credentials(credentials))
     }
 
     /// Attempts that a message has before it is abandoned. Default: 3; at
@@ -116,7 +135,7 @@ impl MailerBuilder {
     /// `smtp_bulk::summary` (at its level `info`), `smtp_bulk::event` (`warn`
     /// and, for passes, `debug`) and `smtp_bulk::wire` (`trace`), or to
     /// [`MailerBuilder::debug_path`]. At level 10 that includes all addresses
-    /// and contents. Levels above 10 count as 10. Default: 0.
+    /// and contents; of an authentication only how many octets it had. Levels above 10 count as 10. Default: 0.
     pub fn debug(mut self, level: u8) -> MailerBuilder {
         self.debug = level.min(10);
         self
@@ -217,14 +236,13 @@ impl MailerBuilder {
     /// may not have enough descriptors, or every lane is retired.
     pub async fn connect(mut self) -> Result<Mailer, Error> {
         let defaults = self.defaults.take().unwrap_or_else(|| Host::new(""));
-        let mut hosts = Vec::new();
-        for route in std::mem::take(&mut self.routes) {
-            hosts.push((resolve(route.host, &defaults)?, route.connector));
-        }
+        let routes = std::mem::take(&mut self.routes);
+        // Certificates are read from files, and those of the system are many.
+        let hosts = smol::unblock(move || prepare(routes, defaults)).await?;
         if hosts.is_empty() {
             return Err(host_error("", "no host was given"));
         }
-        let lanes: usize = hosts.iter().map(|(host, _)| host.threads as usize).sum();
+        let lanes: usize = hosts.iter().map(|host| host.settings.threads as usize).sum();
         if lanes > MAX_LANES {
             return Err(host_error("", "all hosts together have too many threads"));
         }
@@ -237,9 +255,9 @@ impl MailerBuilder {
         Ok(mailer)
     }
 
-    fn build(self, hosts: Vec<(HostSettings, Option<Connector>)>) -> Result<Mailer, Error> {
+    fn build(self, hosts: Vec<Reached>) -> Result<Mailer, Error> {
         let journal = Arc::new(journal(self.debug, self.debug_path.as_deref(), &hosts)?);
-        let settings: Vec<HostSettings> = hosts.iter().map(|(host, _)| host.clone()).collect();
+        let settings: Vec<HostSettings> = hosts.iter().map(|host| host.settings.clone()).collect();
         let mut coordinator = Coordinator::new(settings, self.batch, Instant::now());
         let sweep = Sweep::new(&coordinator, hosts, Arc::clone(&journal));
         let mut watch = Watch { callbacks: self.callbacks, journal, last_trouble: None };
@@ -264,12 +282,27 @@ fn host_error(name: &str, problem: &str) -> Error {
     Error::Host { name: name.to_owned(), problem: problem.to_owned() }
 }
 
+/// Checks all settings, and makes the TLS contexts. Blocks.
+fn prepare(routes: Vec<Route>, mut defaults: Host) -> Result<Vec<Reached>, Error> {
+    // One for all hosts that have none of their own, so that they share a context.
+    defaults.tls.get_or_insert_default();
+    let mut contexts = Contexts::default();
+    let prepared = |Route { host, connector }| {
+        let settings = resolve(host, &defaults)?;
+        let tls = tls_client(&settings, &mut contexts)?;
+        Ok(Reached { settings, connector, tls })
+    };
+    routes.into_iter().map(prepared).collect()
+}
+
 /// The host's own settings, else the mailer's, else the defaults.
 fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
     let wrong = |problem: &str| host_error(&host.name, problem);
     let (name, named_port) =
         split_port(&host.name).ok_or_else(|| wrong("this is no name, address, or host:port"))?;
-    let port = host.port.or(named_port).or(defaults.port).unwrap_or(25);
+    let security = host.security.or(defaults.security).unwrap_or_default();
+    let usual_port = if security.is_implicit() { 465 } else { 25 };
+    let port = host.port.or(named_port).or(defaults.port).unwrap_or(usual_port);
     let threads = host.threads.or(defaults.threads).unwrap_or(2);
     if port == 0 {
         return Err(wrong("port 0 cannot be connected to"));
@@ -282,6 +315,10 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
         Some(Ok(hello)) => hello,
         Some(Err(text)) => return Err(wrong(&format!("{text:?} is no name for EHLO"))),
     };
+    let credentials = host.credentials.clone().or_else(|| defaults.credentials.clone());
+    if let Some(credentials) = &credentials {
+        check_credentials(credentials, security).map_err(|problem| wrong(&problem))?;
+    }
     let sources = if host.local_addresses.is_empty() { defaults } else { &host };
     Ok(HostSettings {
         name: name.to_owned(),
@@ -292,17 +329,36 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
         local_addresses: sources.local_addresses.clone(),
         max_connect_failures: host.max_connect_failures.or(defaults.max_connect_failures).unwrap_or(5),
         backoff: host.backoff.clone().or_else(|| defaults.backoff.clone()).unwrap_or_default(),
+        security,
+        tls: host.tls.clone().or_else(|| defaults.tls.clone()).unwrap_or_default(),
+        credentials,
     })
 }
 
-fn journal(
-    level: u8,
-    path: Option<&str>,
-    hosts: &[(HostSettings, Option<Connector>)],
-) -> Result<Journal, Error> {
+/// Whether the credentials are whole, and may be used with this security.
+pub(super) fn check_credentials(credentials: &Credentials, security: Security) -> Result<(), String> {
+    credentials.check().map_err(|fault| format!("credentials: {fault}"))?;
+    if security == Security::None && !credentials.is_allowed_without_tls() {
+        return Err("credentials without TLS: set a security, or say `allow_without_tls`".to_owned());
+    }
+    Ok(())
+}
+
+/// The TLS context of a host that has one.
+fn tls_client(settings: &HostSettings, contexts: &mut Contexts) -> Result<Option<TlsClient>, Error> {
+    if settings.security == Security::None {
+        return Ok(None);
+    }
+    let made = contexts.client(&settings.name, settings.security, &settings.tls);
+    let failed =
+        |bad: BadSetting| Error::Tls { host: settings.name.clone(), what: bad.what, problem: bad.problem };
+    made.map(Some).map_err(failed)
+}
+
+fn journal(level: u8, path: Option<&str>, hosts: &[Reached]) -> Result<Journal, Error> {
     let level = Level::new(level).unwrap_or(Level::OFF);
     let Some(pattern) = path else { return Ok(Journal::to_log(level)) };
-    let threads = hosts.iter().map(|(host, _)| (host.name.as_str(), host.threads as usize));
+    let threads = hosts.iter().map(|host| (host.settings.name.as_str(), host.settings.threads as usize));
     Journal::to_files(level, pattern, threads).map_err(Error::Debug)
 }
 

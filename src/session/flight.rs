@@ -18,6 +18,12 @@ pub enum Step {
     Ehlo,
     /// HELO, after EHLO was refused.
     Helo,
+    /// STARTTLS.
+    StartTls,
+    /// The TLS handshake.
+    Tls,
+    /// AUTH, from the command to its final reply.
+    Auth,
     /// MAIL.
     Mail,
     /// RCPT.
@@ -41,6 +47,9 @@ impl fmt::Display for Step {
             Step::Greeting => "greeting",
             Step::Ehlo => "EHLO",
             Step::Helo => "HELO",
+            Step::StartTls => "STARTTLS",
+            Step::Tls => "TLS",
+            Step::Auth => "AUTH",
             Step::Mail => "MAIL",
             Step::Rcpt => "RCPT",
             Step::Data => "DATA",
@@ -98,4 +107,9 @@ pub(super) fn is_pass(step: Step, code: ReplyCode) -> bool {
         Step::Data => code.as_u16() == 354,
         _ => code.is_completion(),
     }
+}
+
+/// Whether the reply asks for more of an authentication.
+pub(super) fn is_challenge(step: Step, code: ReplyCode) -> bool {
+    step == Step::Auth && code.as_u16() == 334
 }

@@ -4,9 +4,11 @@
 mod content;
 mod deadlines;
 mod giving_up;
+mod login;
 mod opening;
 mod poison;
 mod replies;
+mod tls;
 mod unasked;
 
 use super::*;
@@ -35,6 +37,8 @@ fn timeouts() -> Timeouts {
         final_reply: 8 * SECOND,
         rset: 9 * SECOND,
         quit: 10 * SECOND,
+        tls: 11 * SECOND,
+        auth: 12 * SECOND,
     }
 }
 

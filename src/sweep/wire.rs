@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::content::ReadJob;
+use secrecy::zeroize::{Zeroize, Zeroizing};
+
 use crate::coordinator::Lane;
 use crate::failure::Failure;
 use crate::fault::IoFault;
 use crate::journal::{Direction, Journal, Level};
-use crate::session::FLIGHT_BUFFER;
+use crate::session::{FLIGHT_BUFFER, Job};
+use crate::tls::{Shaken, Shaking, TlsClient};
 use crate::transport::{Dialling, Transport};
 
 /// Octets read from a connection at a time.
@@ -28,8 +30,8 @@ pub(super) enum Task {
     Name,
     /// Its connection.
     Dial(Dialling),
-    /// A blocking content's next octets.
-    Read(Pin<Box<dyn Future<Output = ReadJob> + Send>>),
+    /// Work of its session that blocks.
+    Work(Pin<Box<dyn Future<Output = Job> + Send>>),
 }
 
 /// The io side of one lane.
@@ -45,8 +47,8 @@ pub(super) struct Slot {
     /// Addresses passed over since the lane's last good opening, so that one
     /// whose server refuses at the greeting is left, too.
     pub(super) passed_over: usize,
-    /// What `fill` gave and the socket did not take.
-    unsent: Vec<u8>,
+    /// What `fill` gave and the socket did not take. It may be secret.
+    unsent: Zeroizing<Vec<u8>>,
     unsent_from: usize,
     /// When it was seen that there was nothing to read, for the flight that is
     /// to be written next.
@@ -64,7 +66,7 @@ impl Slot {
             dial_deadline: None,
             tried: 0,
             passed_over: 0,
-            unsent: Vec::new(),
+            unsent: Zeroizing::default(),
             unsent_from: 0,
             silent_at: None,
             waker,
@@ -73,6 +75,9 @@ impl Slot {
 
     /// Drops the connection and all that belonged to it.
     pub(super) fn reset(&mut self, connection: u64) {
+        if let Some(transport) = self.transport.as_mut().filter(|_| self.unsent.is_empty()) {
+            transport.say_end();
+        }
         let passed_over = self.passed_over;
         *self = Slot { connection, passed_over, ..Slot::new(self.waker.clone()) };
     }
@@ -88,13 +93,13 @@ impl Slot {
     fn keep_rest(&mut self, given: Option<&[u8]>, count: usize) {
         match given {
             Some(bytes) => {
-                self.unsent = bytes.get(count..).unwrap_or_default().to_vec();
+                self.unsent = Zeroizing::new(bytes.get(count..).unwrap_or_default().to_vec());
                 self.unsent_from = 0;
             }
             None => self.unsent_from += count,
         }
         if self.unsent_from >= self.unsent.len() {
-            self.unsent = Vec::new();
+            self.unsent = Zeroizing::default();
             self.unsent_from = 0;
         }
     }
@@ -149,6 +154,49 @@ impl Wire<'_> {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Written::Failed,
                 Poll::Pending => return Written::Blocked,
+            }
+        }
+    }
+
+    /// Goes on with the TLS handshake that the session wants; says whether it
+    /// is done. Where it is not, the flag is raised when it can go on.
+    pub(super) fn shake_hands(&mut self, client: &TlsClient) -> bool {
+        let shaking = match self.slot.transport.take() {
+            // What the server said before is not for TLS to read.
+            Some(transport @ Transport::Plain(_)) => {
+                self.slot.transport = Some(transport);
+                if self.read_what_is_there() {
+                    return false;
+                }
+                match self.slot.transport.take() {
+                    Some(Transport::Plain(plain)) => Shaking::Fresh(plain),
+                    other => {
+                        self.slot.transport = other;
+                        return false;
+                    }
+                }
+            }
+            Some(Transport::Shaking(shaking)) => *shaking,
+            other => {
+                self.slot.transport = other;
+                return false;
+            }
+        };
+        match client.shake(shaking, &self.slot.waker) {
+            Shaken::Done(stream) => {
+                self.slot.transport = Some(Transport::Tls(stream));
+                // A handshake takes time of its own, and many may be made in one pass.
+                self.now = Instant::now();
+                self.lane.session_mut().secured(self.now);
+                true
+            }
+            Shaken::Pending(shaking) => {
+                self.slot.transport = Some(Transport::Shaking(Box::new(shaking)));
+                false
+            }
+            Shaken::Failed(fault) => {
+                self.lane.session_mut().lost(Failure::Tls(fault));
+                false
             }
         }
     }
@@ -208,7 +256,7 @@ impl Wire<'_> {
     /// not yet.
     fn fill(&mut self) -> bool {
         loop {
-            if self.poll_read_ahead().is_pending() {
+            if self.poll_work().is_pending() {
                 return false;
             }
             self.buffers.out.clear();
@@ -217,21 +265,21 @@ impl Wire<'_> {
             if !self.buffers.out.is_empty() {
                 return true;
             }
-            let Some(job) = session.take_read_job() else { return false };
-            self.slot.task = Some(Task::Read(Box::pin(smol::unblock(|| job.run()))));
+            let Some(job) = session.take_job() else { return false };
+            self.slot.task = Some(Task::Work(Box::pin(smol::unblock(|| job.run()))));
         }
     }
 
-    /// Goes on with the reading of a blocking content.
-    fn poll_read_ahead(&mut self) -> Poll<()> {
-        let Slot { task: Some(Task::Read(reading)), waker, .. } = &mut *self.slot else {
+    /// Goes on with work that blocks.
+    fn poll_work(&mut self) -> Poll<()> {
+        let Slot { task: Some(Task::Work(working)), waker, .. } = &mut *self.slot else {
             return Poll::Ready(());
         };
-        match reading.as_mut().poll(&mut Context::from_waker(waker)) {
+        match working.as_mut().poll(&mut Context::from_waker(waker)) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(job) => {
                 self.slot.task = None;
-                self.lane.session_mut().return_read_job(job);
+                self.lane.session_mut().return_job(job, self.now);
                 Poll::Ready(())
             }
         }
@@ -262,6 +310,9 @@ impl Wire<'_> {
             say(self.journal, self.lane, Direction::Sent, bytes.get(..count).unwrap_or_default());
         }
         self.slot.keep_rest(is_fresh.then_some(&self.buffers.out), count);
+        if self.lane.session().is_authenticating() {
+            self.buffers.out.zeroize();
+        }
         self.lane.session_mut().wrote(count, self.now);
         if count == 0 { Poll::Pending } else { Poll::Ready(true) }
     }
@@ -288,17 +339,28 @@ impl Wire<'_> {
         match read {
             Ok(0) => self.lane.session_mut().lost(Failure::Closed),
             Ok(count) => {
-                let bytes = self.buffers.inbox.get(..count).unwrap_or_default();
+                let bytes = self.buffers.inbox.get_mut(..count).unwrap_or_default();
                 if self.journal.wants(Level::WIRE) {
                     say(self.journal, self.lane, Direction::Received, bytes);
                 }
+                let is_secret = self.lane.session().is_authenticating();
                 self.lane.session_mut().receive(bytes, self.now);
+                if is_secret {
+                    bytes.zeroize();
+                }
             }
             Err(error) => self.lane.session_mut().lost(Failure::Lost(IoFault::from(&error))),
         }
     }
 }
 
+/// Of an authentication only the size is told, in whatever pieces it comes: a
+/// challenge and its answer are as good as a weak password, and some servers
+/// repeat what they were sent.
 fn say(journal: &Journal, lane: &Lane, direction: Direction, bytes: &[u8]) {
+    if lane.session().is_authenticating() {
+        let told = format!("({} octets of AUTH)", bytes.len());
+        return journal.wire(&lane.host().name, lane.id().thread as usize, direction, told.as_bytes());
+    }
     journal.wire(&lane.host().name, lane.id().thread as usize, direction, bytes);
 }

@@ -247,13 +247,12 @@ fn host(random: &mut Rng, number: u8) -> HostSettings {
     let base = Duration::from_millis(random.u64(1..5_000));
     HostSettings {
         name: format!("mx{number}.example"),
-        port: 25,
         threads: random.u32(1..4),
         hello: if random.bool() { Hello::LocalAddress } else { Hello::ServerName },
         timeouts: timeouts(random),
-        local_addresses: Vec::new(),
         max_connect_failures: random.u32(1..7),
         backoff: Backoff { base, max: base * random.u32(1..20) },
+        ..HostSettings::default()
     }
 }
 
@@ -270,6 +269,8 @@ fn timeouts(random: &mut Rng) -> Timeouts {
         final_reply: wait(),
         rset: wait(),
         quit: wait(),
+        tls: wait(),
+        auth: wait(),
     }
 }
 

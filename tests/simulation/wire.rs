@@ -7,9 +7,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use smtp_bulk::content::ReadJob;
 use smtp_bulk::coordinator::{Lane, Link};
-use smtp_bulk::session::{FLIGHT_BUFFER, Session};
+use smtp_bulk::session::{FLIGHT_BUFFER, Job, Session};
 use smtp_bulk::{Failure, IoFault};
 
 use super::faults::Scene;
@@ -39,7 +38,7 @@ struct Connection {
     /// What the session has filled and the socket has not taken.
     leftover: Vec<u8>,
     writable_at: Duration,
-    job: Option<(Duration, ReadJob)>,
+    job: Option<(Duration, Job)>,
     reads_when_idle: bool,
     first_serial: usize,
     replies: u64,
@@ -188,7 +187,7 @@ fn dial(scene: &mut Scene<'_>) -> Dial {
 impl Connection {
     fn sweep(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> Moved {
         let mut any = self.carry(scene);
-        any |= self.finish_job(session, scene);
+        any |= self.finish_job(session, now, scene);
         let wants = !session.is_over() || self.reads_when_idle;
         any |= wants && self.read(session, now, scene);
         let had_begun = session.has_flight_begun();
@@ -322,16 +321,16 @@ impl Connection {
         assert!(self.leftover.len() <= FLIGHT_BUFFER + 1_024, "{} octets in a flight", self.leftover.len());
         if self.leftover.is_empty() && self.job.is_none() {
             let wait = scene.delay();
-            self.job = session.take_read_job().map(|job| (scene.now + wait, job));
+            self.job = session.take_job().map(|job| (scene.now + wait, job));
             assert!(self.job.is_some() || session.is_over(), "the session wants to write and gives nothing");
         }
         !self.leftover.is_empty()
     }
 
-    fn finish_job(&mut self, session: &mut Session, scene: &mut Scene<'_>) -> bool {
+    fn finish_job(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> bool {
         match self.job.take_if(|(at, _)| *at <= scene.now) {
             Some((_, job)) => {
-                session.return_read_job(job.run());
+                session.return_job(job.run(), now);
                 true
             }
             None => false,

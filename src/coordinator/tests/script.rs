@@ -7,10 +7,9 @@
 use std::time::{Duration, Instant};
 
 use super::smtp_bulk::coordinator::{BatchSettings, Coordinator, Lane, Link, Progress, Standing};
-use super::smtp_bulk::host::{Backoff, Hello, HostSettings};
+use super::smtp_bulk::host::{Hello, HostSettings};
 use super::smtp_bulk::{
-    Envelope, Event, EventKind, Failure, Handler, IoFault, LaneId, Message, MessageId, Report, Step,
-    Timeouts, Verdict,
+    Envelope, Event, EventKind, Failure, Handler, IoFault, LaneId, Message, MessageId, Report, Step, Verdict,
 };
 
 /// Rounds after which a script is taken for one that never ends.
@@ -94,6 +93,14 @@ impl Handler for Notes {
     }
     fn connect_fail(&mut self, event: &Event<'_>) -> Verdict {
         assert_eq!(event.kind, EventKind::ConnectFail);
+        self.note(event)
+    }
+    fn auth_pass(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::AuthPass);
+        self.note(event)
+    }
+    fn auth_fail(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::AuthFail);
         self.note(event)
     }
     fn reconnect_pass(&mut self, event: &Event<'_>) -> Verdict {
@@ -188,13 +195,9 @@ impl Script {
         let hosts = threads.iter().zip('a'..).map(|(threads, name)| {
             let mut host = HostSettings {
                 name: format!("{name}.example"),
-                port: 25,
                 threads: *threads,
                 hello: Hello::Name("client.example".parse().unwrap()),
-                timeouts: Timeouts::default(),
-                local_addresses: Vec::new(),
-                max_connect_failures: 5,
-                backoff: Backoff::default(),
+                ..HostSettings::default()
             };
             change(&mut host);
             host
@@ -351,6 +354,12 @@ impl Script {
         seen.map(|seen| (seen.kind, seen.step, seen.code.unwrap_or(0))).collect()
     }
 
+    /// The lane's server is heard again.
+    pub fn revive(&mut self, id: LaneId) {
+        let place = self.lanes().position(|lane| lane.id() == id).expect("no such lane");
+        self.servers[place].is_deaf = false;
+    }
+
     /// What was said on one lane, verbs only.
     pub fn said(&self, id: LaneId) -> Vec<&str> {
         let prefix = format!("{}:{} ", id.host, id.thread);
@@ -407,8 +416,8 @@ impl Line<'_> {
         let session = self.lane.session_mut();
         session.fill(&mut out);
         if out.is_empty() {
-            let Some(job) = session.take_read_job() else { return false };
-            session.return_read_job(job.run());
+            let Some(job) = session.take_job() else { return false };
+            session.return_job(job.run(), self.now);
             return true;
         }
         let begins_content = self.server.content.as_ref().is_some_and(Vec::is_empty);
@@ -444,7 +453,9 @@ impl Line<'_> {
             let friendly = match verb.as_str() {
                 "DATA" => "354 go on\r\n",
                 "QUIT" => "221 bye\r\n",
-                "EHLO" | "HELO" | "MAIL" | "RCPT" | "RSET" => "250 ok\r\n",
+                "AUTH" => "235 2.7.0 welcome\r\n",
+                "EHLO" => "250-mx.example\r\n250 AUTH PLAIN LOGIN XOAUTH2\r\n",
+                "HELO" | "MAIL" | "RCPT" | "RSET" => "250 ok\r\n",
                 other => panic!("{other:?} is no command"),
             };
             self.answer(&verb, &line, friendly);

@@ -208,17 +208,17 @@ fn content_other_than_promised_sends_no_terminator() {
 #[test]
 fn blocking_content_gives_nothing_until_it_was_read() {
     let mut talk = Talk::before_content(Content::blocking(|| Ok(Box::new(&b"hello"[..]))));
-    assert!(talk.session.take_read_job().is_none(), "not before the content's turn");
+    assert!(talk.session.take_job().is_none(), "not before the content's turn");
     talk.session.content(talk.now);
     assert!(talk.session.wants_write() && talk.filled().is_empty());
-    let job = talk.session.take_read_job().unwrap();
-    assert!(talk.session.take_read_job().is_none(), "one at a time");
+    let job = talk.session.take_job().unwrap();
+    assert!(talk.session.take_job().is_none(), "one at a time");
     assert!(talk.filled().is_empty() && talk.session.failure().is_none());
-    talk.session.return_read_job(job.run());
+    talk.session.return_job(job.run(), talk.now);
     let mut sent = talk.filled();
     talk.session.wrote(sent.len(), talk.now);
-    if let Some(job) = talk.session.take_read_job() {
-        talk.session.return_read_job(job.run());
+    if let Some(job) = talk.session.take_job() {
+        talk.session.return_job(job.run(), talk.now);
     }
     let rest = talk.filled();
     talk.session.wrote(rest.len(), talk.now);
@@ -232,7 +232,7 @@ fn blocking_content_gives_nothing_until_it_was_read() {
 fn a_blocking_source_that_gives_nothing_in_time_is_our_own_fault() {
     let mut talk = Talk::before_content(Content::blocking(|| Ok(Box::new(&b"hello"[..]))));
     talk.session.content(talk.now);
-    let _job = talk.session.take_read_job();
+    let _job = talk.session.take_job();
     assert!(talk.filled().is_empty());
     talk.later(7 * SECOND);
     talk.failed(&Failure::Content(ContentError::Stalled), Step::Content);
@@ -242,11 +242,11 @@ fn a_blocking_source_that_gives_nothing_in_time_is_our_own_fault() {
 fn a_server_that_takes_no_content_is_the_servers_fault() {
     let mut talk = Talk::before_content(Content::blocking(|| Ok(Box::new(&b"hello"[..]))));
     talk.session.content(talk.now);
-    let job = talk.session.take_read_job().or_else(|| {
+    let job = talk.session.take_job().or_else(|| {
         talk.filled();
-        talk.session.take_read_job()
+        talk.session.take_job()
     });
-    talk.session.return_read_job(job.unwrap().run());
+    talk.session.return_job(job.unwrap().run(), talk.now);
     let some = talk.filled();
     talk.session.wrote(some.len() - 1, talk.now);
     talk.later(7 * SECOND);

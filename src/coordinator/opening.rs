@@ -1,0 +1,208 @@
+//! From a connection that was asked for to a lane that can be dealt mails: what
+//! an opening came to, who may authenticate, and what a refusal means for all
+//! lanes with the same credentials.
+
+use std::time::Instant;
+
+use super::Coordinator;
+use super::gate::Pass;
+use super::judge::Judge;
+use super::lane::{Link, Standing};
+use crate::auth::{AuthFault, Credentials};
+use crate::event::{EventKind, Evidence, Handler, SessionVerdict};
+use crate::failure::Failure;
+use crate::session::Step;
+
+impl Coordinator {
+    /// Other credentials for all hosts. Connections that are not authenticated
+    /// are so next, and the others when they are opened again; a lane that has
+    /// a mail in hand on the former is opened anew.
+    pub fn authenticate(&mut self, credentials: &Credentials) {
+        self.desk.gates.iter_mut().for_each(|gate| gate.change(credentials.clone()));
+        for lane in self.lanes.iter_mut().filter(|lane| lane.link == Link::Up && !lane.is_leaving()) {
+            if lane.is_free() && !lane.session.is_authenticated() {
+                lane.enter(true);
+                lane.was_tried = false;
+            } else if lane.standing != Standing::Opening && !lane.session.is_authenticated() {
+                lane.renew = true;
+            }
+        }
+    }
+
+    /// Lanes whose time has come want a connection.
+    pub(super) fn open_lanes(&mut self, now: Instant) {
+        if self.closing {
+            return;
+        }
+        for lane in self.lanes.iter_mut().filter(|lane| lane.link == Link::Down) {
+            if lane.reopen_at.is_some_and(|at| at <= now) {
+                lane.reopen_at = None;
+                lane.standing = Standing::Opening;
+                lane.link = Link::Wanted;
+            }
+        }
+    }
+
+    /// Lanes that wait begin to authenticate, or learn that it is of no use;
+    /// says whether any has.
+    pub(super) fn pass_gates<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
+        let mut are_tried = vec![false; self.desk.gates.len()];
+        for lane in self.lanes.iter().filter(|lane| lane.session.is_authenticating()) {
+            if let Some(is_tried) = are_tried.get_mut(lane.id.host as usize) {
+                *is_tried = true;
+            }
+        }
+        let mut has_moved = false;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.waits_at_gate) {
+            let Some(is_tried) = are_tried.get_mut(lane.id.host as usize) else { continue };
+            let mut judge = Judge { lane, desk: &mut self.desk, handler: &mut *handler, now };
+            if judge.pass_gate(*is_tried) {
+                *is_tried |= judge.lane.session.is_authenticating();
+                has_moved = true;
+            }
+        }
+        has_moved
+    }
+}
+
+impl<H: Handler + ?Sized> Judge<'_, H> {
+    pub(super) fn judge_opening(&mut self) {
+        // A refusal holds, whatever has come behind it.
+        if self.lane.session.has_answer() && !self.is_auth_spoilt() {
+            return self.judge_auth();
+        }
+        if let Some(failure) = self.lane.session.failure().cloned() {
+            let step = self.lane.session.step();
+            return match &failure {
+                Failure::Auth(fault) if !may_pass(fault) => self.auth_refused(Some(&failure)),
+                _ => self.opening_failed(step, &failure),
+            };
+        }
+        self.lane.opening_failed = false;
+        if let Some(host) = self.desk.host(Some(self.lane.id)) {
+            host.connections += 1;
+        }
+        let first = self.lane.is_first_opening;
+        let kind = if first { EventKind::ConnectPass } else { EventKind::ReconnectPass };
+        let elapsed = self.lane.opening_took(self.now);
+        self.lane.enter(self.desk.must_authenticate(self.lane.id));
+        let verdict = self.consult(kind, Step::Ehlo, None, Some(Evidence::Opened), elapsed);
+        self.lane.has_been_open = true;
+        self.act(verdict.session, false);
+        self.lane.was_tried |= !self.lane.waits_at_gate;
+    }
+
+    pub(super) fn opening_failed(&mut self, step: Step, failure: &Failure) {
+        let first = self.lane.is_first_opening;
+        let kind = if first { EventKind::ConnectFail } else { EventKind::ReconnectFail };
+        let is_late = step == Step::Auth && matches!(failure, Failure::TimedOut { .. });
+        if let Some(gate) = self.desk.gate(self.lane.id).filter(|_| is_late) {
+            gate.unanswered(failure);
+        }
+        self.lane.disconnect();
+        self.lane.was_tried = true;
+        self.lane.opening_failed = true;
+        let elapsed = self.lane.opening_took(self.now);
+        let verdict = self.consult(kind, step, None, Some(Evidence::Failure(failure)), elapsed);
+        self.act(verdict.session, true);
+    }
+
+    // ---- authentication ---------------------------------------------------
+
+    /// Begins to authenticate if it may; says whether anything has come of it.
+    fn pass_gate(&mut self, is_tried: bool) -> bool {
+        let id = self.lane.id;
+        let Some(gate) = self.desk.gate(id) else { return false };
+        match gate.pass(is_tried) {
+            Pass::Wait => return false,
+            Pass::Go(ticket) => {
+                let Some(credentials) = gate.credentials() else { return false };
+                self.lane.waits_at_gate = false;
+                self.lane.ticket = ticket;
+                self.lane.session.authenticate(credentials, ticket.renew, self.now);
+            }
+            Pass::Refused => {
+                self.lane.was_tried = true;
+                self.lane.retire(self.now);
+            }
+            Pass::Fail(failure) => self.opening_failed(Step::Auth, &failure),
+        }
+        true
+    }
+
+    /// Whether the server has accepted, and then failed.
+    fn is_auth_spoilt(&self) -> bool {
+        let session = &self.lane.session;
+        session.failure().is_some() && session.answer().is_some_and(|answer| answer.is_pass())
+    }
+
+    fn judge_auth(&mut self) {
+        let Some(answer) = self.lane.session.answer() else { return };
+        let code = answer.reply.code();
+        if !answer.is_pass() && !code.is_permanent() {
+            let failure = Failure::Refused(answer.reply.to_owned());
+            return self.opening_failed(Step::Auth, &failure);
+        }
+        if !answer.is_pass() {
+            if !self.tries_again(code.as_u16()) {
+                self.auth_refused(None);
+            }
+            return;
+        }
+        let ticket = self.lane.ticket;
+        if let Some(gate) = self.desk.gate(self.lane.id) {
+            gate.accepted(ticket);
+        }
+        self.lane.enter(true);
+        self.lane.was_tried = true;
+        let elapsed = self.lane.opening_took(self.now);
+        let verdict = self.consult(EventKind::AuthPass, Step::Auth, None, None, elapsed);
+        self.lane.session.answer_judged();
+        self.act(verdict.session, false);
+    }
+
+    /// Whether there is another way to authenticate after this refusal.
+    fn tries_again(&mut self, code: u16) -> bool {
+        let ticket = self.lane.ticket;
+        let Some(gate) = self.desk.gates.get_mut(self.lane.id.host as usize) else { return false };
+        let Some(credentials) = gate.credentials() else { return false };
+        // 504: the mechanism is not known here, whatever was offered.
+        if code == 504 && self.lane.session.try_another_mechanism(credentials, self.now) {
+            return true;
+        }
+        let renews = self.lane.session.may_renew_token(credentials) && gate.renews(ticket);
+        if renews {
+            self.lane.session.answer_judged();
+            self.lane.enter(true);
+        }
+        renews
+    }
+
+    /// The credentials are of no use, and that is said once; whatever is
+    /// decided on it, a lane only goes on with others.
+    fn auth_refused(&mut self, failure: Option<&Failure>) {
+        let (id, ticket) = (self.lane.id, self.lane.ticket);
+        let is_news = self.desk.gate(id).is_some_and(|gate| gate.refused(ticket));
+        let are_others = self.desk.gate(id).is_some_and(|gate| !gate.is_current(ticket));
+        let mut verdict = SessionVerdict::Default;
+        if is_news {
+            let elapsed = self.lane.opening_took(self.now);
+            let evidence = failure.map(Evidence::Failure);
+            verdict = self.consult(EventKind::AuthFail, Step::Auth, None, evidence, elapsed).session;
+        }
+        self.lane.session.answer_judged();
+        self.lane.was_tried = true;
+        if !are_others {
+            self.lane.retire(self.now);
+        } else if verdict == SessionVerdict::Default && self.lane.session.is_usable() {
+            self.lane.enter(true);
+        } else {
+            self.act(verdict, false);
+        }
+    }
+}
+
+/// Whether the same credentials may do next time.
+fn may_pass(fault: &AuthFault) -> bool {
+    matches!(fault, AuthFault::Token(_) | AuthFault::Stalled)
+}

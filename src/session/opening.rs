@@ -1,0 +1,131 @@
+//! From a new connection to a session that is ready: greeting, EHLO, STARTTLS
+//! and what an old or hostile server makes of them. Nothing that was learnt
+//! before TLS is believed after it (RFC 3207 §4.2).
+
+use std::time::Instant;
+
+use super::flight::Step;
+use super::{Session, Stage};
+use crate::command::Command;
+use crate::envelope::Domain;
+use crate::extensions::{Extension, Extensions};
+use crate::failure::Failure;
+use crate::reply::{self, Reply, ReplyCode, ReplyReader};
+use crate::security::Security;
+
+impl Session {
+    /// The same session, protected so on each of its connections.
+    pub fn with_security(self, security: Security) -> Session {
+        Session { security, ..self }
+    }
+
+    /// A new connection stands: waits for TLS if that comes first, and for the
+    /// greeting, then says EHLO as `hello`, and STARTTLS where that is wanted.
+    /// The flight is over when the session is ready or has failed.
+    pub fn open(&mut self, hello: Domain, now: Instant) {
+        self.close();
+        self.hello = Some(hello);
+        if self.security.is_implicit() { self.await_tls(now) } else { self.await_greeting(now) }
+    }
+
+    /// Whether the next thing to be done on the connection is a TLS handshake,
+    /// and nothing may be read from it or written to it otherwise.
+    pub fn wants_tls(&self) -> bool {
+        self.stage == Stage::WaitingForTls && self.failure.is_none()
+    }
+
+    /// The handshake is done, and the peer is who it should be.
+    pub fn secured(&mut self, now: Instant) {
+        assert!(self.wants_tls(), "TLS unasked");
+        self.owed.clear();
+        self.has_tls = true;
+        if self.security.is_implicit() {
+            return self.await_greeting(now);
+        }
+        self.extensions = Extensions::default();
+        self.reader = ReplyReader::default();
+        self.stage = Stage::WaitingForEhlo;
+        self.introduce(Step::Ehlo, now);
+    }
+
+    /// Whether what is said is protected by TLS.
+    pub fn has_tls(&self) -> bool {
+        self.has_tls
+    }
+
+    fn await_greeting(&mut self, now: Instant) {
+        self.stage = Stage::WaitingForGreeting;
+        self.flight(now);
+        // The greeting answers the connection itself, which has been made.
+        self.owe(Step::Greeting, 0);
+    }
+
+    fn await_tls(&mut self, now: Instant) {
+        self.stage = Stage::WaitingForTls;
+        self.flight(now);
+        self.owe(Step::Tls, 0);
+    }
+
+    pub(super) fn greeted(&mut self, code: ReplyCode, now: Instant) {
+        if !code.is_completion() {
+            return self.refused_opening(Step::Greeting);
+        }
+        self.stage = Stage::WaitingForEhlo;
+        self.introduce(Step::Ehlo, now);
+    }
+
+    /// What an old server's refusal of EHLO means, and what the offers are
+    /// (RFC 5321 §3.2, §4.1.1.1).
+    pub(super) fn introduced(&mut self, step: Step, code: ReplyCode, now: Instant) {
+        if code.is_completion() {
+            if step == Step::Ehlo {
+                self.extensions = Extensions::from_reply(reply::view(code, &self.text));
+            }
+            self.upgrade(now);
+        } else if step == Step::Ehlo && code.is_permanent() {
+            self.stage = Stage::WaitingForHelo;
+            self.introduce(Step::Helo, now);
+        } else {
+            self.refused_opening(step);
+        }
+    }
+
+    /// Says STARTTLS where it is wanted and offered.
+    fn upgrade(&mut self, now: Instant) {
+        let is_wanted = self.security.upgrades() && !self.has_tls;
+        if is_wanted && self.extensions.offers(Extension::StartTls) {
+            self.stage = Stage::WaitingForStartTls;
+            self.flight(now);
+            self.ask(Command::StartTls, Step::StartTls, 0);
+        } else if is_wanted && self.security.demands_upgrade() {
+            self.fail_at(Step::StartTls, Failure::TlsNotOffered);
+        } else {
+            self.stage = Stage::Ready;
+        }
+    }
+
+    /// STARTTLS was answered. What the server said behind its 220 is not read:
+    /// it would count as said under TLS (CVE-2021-38371).
+    pub(super) fn upgrade_answered(&mut self, code: ReplyCode, now: Instant) {
+        if code.is_completion() {
+            self.await_tls(now);
+        } else if self.security.demands_upgrade() || code.is_closing() {
+            self.refused_opening(Step::StartTls);
+        } else {
+            self.stage = Stage::Ready;
+        }
+    }
+
+    fn introduce(&mut self, step: Step, now: Instant) {
+        self.flight(now);
+        let Some(name) = self.hello.take() else { return };
+        let command = if step == Step::Ehlo { Command::Ehlo(&name) } else { Command::Helo(&name) };
+        self.ask(command, step, 0);
+        self.hello = Some(name);
+    }
+
+    fn refused_opening(&mut self, step: Step) {
+        let reply = Reply::parse(&self.text).map(|reply| reply.to_owned());
+        self.fail_at(step, reply.map_or(Failure::Garbage, Failure::Refused));
+    }
+}
