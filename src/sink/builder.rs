@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Sink;
 use super::fault::{Fault, Misdeed, Step};
 use super::ledger::Keep;
+use super::tls::{Identity, TlsSettings, TlsStart, TlsVersion};
 
 /// The size limit of a mail unless another is set: 64 MiB.
 const MAX_MESSAGE_SIZE: u64 = 64 << 20;
@@ -50,6 +51,9 @@ pub struct Builder {
     pub(super) max_recipients: usize,
     pub(super) max_message_size: Option<u64>,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) tls_versions: Option<(TlsVersion, TlsVersion)>,
+    pub(super) require_tls: bool,
 }
 
 impl Default for Builder {
@@ -67,6 +71,9 @@ impl Default for Builder {
             max_recipients: MAX_RECIPIENTS,
             max_message_size: Some(MAX_MESSAGE_SIZE),
             idle_timeout: Some(IDLE_TIMEOUT),
+            tls: None,
+            tls_versions: None,
+            require_tls: false,
         }
     }
 }
@@ -163,11 +170,43 @@ impl Builder {
         self
     }
 
+    /// Announces `STARTTLS` (RFC 3207) and obeys it. Of this and [`Builder::implicit_tls`] the last
+    /// one set counts.
+    ///
+    /// A handshake has to be over within the idle timeout. `STARTTLS` is refused with 503 before
+    /// `EHLO`, within a mail and under TLS, and with 554 and the end of the connection when the
+    /// client sends anything behind it before it has read the reply.
+    pub fn starttls(mut self, identity: Identity) -> Self {
+        self.tls = Some(TlsSettings { start: TlsStart::WhenAsked, identity });
+        self
+    }
+
+    /// Speaks TLS from the first byte, before the greeting (RFC 8314).
+    pub fn implicit_tls(mut self, identity: Identity) -> Self {
+        self.tls = Some(TlsSettings { start: TlsStart::AtOnce, identity });
+        self
+    }
+
+    /// The oldest and the newest version of TLS that is spoken (default 1.2 and the newest that the
+    /// library has). Over OpenSSL a server of `native-tls` never speaks 1.3, so that with
+    /// [`TlsVersion::Tls13`] as the oldest every handshake fails.
+    pub fn tls_versions(mut self, min: TlsVersion, max: TlsVersion) -> Self {
+        self.tls_versions = Some((min, max));
+        self
+    }
+
+    /// Answers 530 to `MAIL` and `AUTH` in the clear.
+    pub fn require_tls(mut self) -> Self {
+        self.require_tls = true;
+        self
+    }
+
     /// Listens, and starts the thread that serves.
     ///
     /// # Errors
     ///
-    /// When a setting makes no sense ([`io::ErrorKind::InvalidInput`]), the address cannot be
+    /// When a setting makes no sense, or the TLS library does not take one
+    /// ([`io::ErrorKind::InvalidInput`]), the address cannot be
     /// listened on, the Maildir cannot be created, or no thread can be started.
     pub fn start(self) -> io::Result<Sink> {
         if let Some(complaint) = self.complaint() {
@@ -197,6 +236,9 @@ impl Builder {
         }
         if self.idle_timeout.is_some_and(|time| time.is_zero()) {
             return Some("an idle timeout of nought would close every connection");
+        }
+        if self.tls_versions.is_some_and(|(min, max)| min > max) {
+            return Some("the oldest version of TLS is newer than the newest");
         }
         self.faults.iter().find_map(Fault::complaint)
     }

@@ -1,26 +1,26 @@
-//! Moves the bytes of one connection between its socket and its [`Dialogue`]; the only file that
-//! touches a connected socket.
+//! Moves the bytes of one connection between its [`Stream`] and its [`Dialogue`].
 //!
 //! A connection that waits owns no input buffer: all connections run on one thread and read into
 //! the same one, and only an unfinished line is carried over. It must never wait while that buffer
 //! is borrowed.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io;
 use std::mem;
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use smol::future::{self, FutureExt, poll_fn};
-use smol::io::{AsyncRead, AsyncWrite};
+use smol::io::AsyncRead;
 use smol::{Async, Timer};
 
 use super::dialogue::{Dialogue, Next};
 use super::idle::Pulse;
 use super::reply;
+use super::stream::Stream;
 
 /// The bytes taken in by one read at most.
 pub(super) const SCRATCH_SIZE: usize = 64 * 1024;
@@ -49,7 +49,7 @@ pub(super) enum Ending {
 
 /// One accepted connection.
 pub(super) struct Connection {
-    stream: Async<TcpStream>,
+    stream: Stream,
     scratch: Rc<RefCell<Vec<u8>>>,
     dialogue: Dialogue,
     pulse: Rc<Pulse>,
@@ -57,26 +57,23 @@ pub(super) struct Connection {
     carry: Vec<u8>,
     out: Vec<u8>,
     reads_in_a_row: u32,
-    /// The socket was found empty, and the reactor is to be asked before it is tried again.
-    empty: bool,
 }
 
 impl Connection {
     pub(super) fn new(
-        stream: Async<TcpStream>,
+        socket: Async<TcpStream>,
         scratch: Rc<RefCell<Vec<u8>>>,
         dialogue: Dialogue,
         pulse: Rc<Pulse>,
     ) -> Self {
         Self {
-            stream,
+            stream: Stream::new(socket),
             scratch,
             dialogue,
             pulse,
             carry: Vec::new(),
             out: Vec::new(),
             reads_in_a_row: 0,
-            empty: false,
         }
     }
 
@@ -87,7 +84,7 @@ impl Connection {
 
     async fn converse(&mut self) -> io::Result<Ending> {
         // Without it a reply in two writes would wait for the peer's delayed acknowledgement.
-        self.stream.get_ref().set_nodelay(true)?;
+        self.stream.socket().map_or(Ok(()), |socket| socket.get_ref().set_nodelay(true))?;
         let mut next = self.feed_carry();
         loop {
             self.write().await?;
@@ -106,6 +103,13 @@ impl Connection {
                     self.pulse.beat();
                     self.feed_carry()
                 }
+                // In a box, so that connections in the clear need no room for it.
+                Next::Handshake => {
+                    if !Box::pin(self.shake_hands()).await {
+                        return Ok(Ending::Lost);
+                    }
+                    self.feed_carry()
+                }
                 Next::Hang => {
                     self.discard(usize::MAX).await;
                     return Ok(Ending::Lost);
@@ -117,6 +121,24 @@ impl Connection {
                 Next::Abort => return Ok(Ending::Meant),
             };
         }
+    }
+
+    /// Goes over to TLS within the idle timeout, and says whether that worked.
+    async fn shake_hands(&mut self) -> bool {
+        // What came in the clear is never obeyed under TLS (RFC 3207 §4.2).
+        self.carry = Vec::new();
+        self.pulse.beat();
+        let Some(acceptor) = self.dialogue.acceptor().cloned() else { return false };
+        let pulse = Rc::clone(&self.pulse);
+        let handshake = async { self.stream.secure(&acceptor).await.is_ok() };
+        let too_late = async {
+            poll_fn(|cx| pulse.poll_expired(cx)).await;
+            false
+        };
+        let done = handshake.or(too_late).await;
+        self.pulse.beat();
+        self.dialogue.note_handshake(done);
+        done
     }
 
     /// Lets the dialogue go on with input that was read before.
@@ -144,7 +166,7 @@ impl Connection {
             let Some((head, room)) = scratch.split_at_mut_checked(held) else {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             };
-            match self.poll_receive(cx, room) {
+            match self.stream.poll_receive(cx, room) {
                 Poll::Ready(Ok(0)) => Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(count)) => {
                     self.pulse.beat();
@@ -166,27 +188,11 @@ impl Connection {
         .await
     }
 
-    /// Reads when there is something. `Async::poll_read` would do, but takes the event that woke
-    /// it for news once more after the read that it announced, and reads in vain once per reply.
-    fn poll_receive(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            if self.empty {
-                ready!(self.stream.poll_readable(cx))?;
-                self.empty = false;
-            }
-            match self.stream.get_ref().read(room) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.empty = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-
     /// Writes all replies out.
     async fn write(&mut self) -> io::Result<()> {
         let mut written = 0;
         while let Some(rest) = self.out.get(written..).filter(|rest| !rest.is_empty()) {
-            let count = poll_fn(|cx| match Pin::new(&mut &self.stream).poll_write(cx, rest) {
+            let count = poll_fn(|cx| match self.stream.poll_send(cx, rest) {
                 Poll::Pending => self.pulse.poll_expired(cx).map(|()| Err(timed_out())),
                 done => done,
             })
@@ -214,7 +220,7 @@ impl Connection {
 
     /// Says that nothing more will come, and waits a little for the peer to say the same.
     async fn linger(&mut self) {
-        if self.stream.get_ref().shutdown(Shutdown::Write).is_ok() {
+        if self.stream.finish().await {
             let patience = async {
                 Timer::after(LINGER).await;
             };
@@ -222,12 +228,13 @@ impl Connection {
         }
     }
 
-    /// Reads so many times at most, until the peer goes, and drops what comes.
+    /// Reads so many times at most, until the peer goes, and drops what comes, unciphered or not.
     async fn discard(&self, reads: usize) {
+        let Some(socket) = self.stream.socket() else { return };
         for _ in 0..reads {
             let read = poll_fn(|cx| {
                 let mut scratch = self.scratch.borrow_mut();
-                Pin::new(&mut &self.stream).poll_read(cx, &mut scratch)
+                Pin::new(&mut &*socket).poll_read(cx, &mut scratch)
             });
             if !matches!(read.await, Ok(1..)) {
                 return;

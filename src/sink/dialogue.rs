@@ -5,13 +5,17 @@
 //! input than it is given: an unfinished line stays with the caller, who brings it back with more.
 //!
 //! ```text
-//!              ┌───────── line too long ─▶ SkippingLine ─┐
-//! Greeting ─▶ Command ◀──────────────────────────────────┘
-//!              │   ▲
-//!           DATA   └── final reply ── Finishing
-//!              ▼                          ▲
-//!           Content ───────── dot ────────┘
+//! (implicit TLS) ─▶ Handshake ◀── STARTTLS ──┐
+//!                     │    └─────────────┐   │
+//!                     ▼                  ▼   │
+//! (in the clear) ─▶ Greeting ─────────▶ Command ◀─── SkippingLine ◀── line too long
+//!                                        │   ▲
+//!                                     DATA   └── final reply ── Finishing
+//!                                        ▼                          ▲
+//!                                     Content ───────── dot ────────┘
 //! ```
+
+mod tls;
 
 use std::cell::RefCell;
 use std::mem;
@@ -19,12 +23,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_native_tls::TlsAcceptor;
 use memchr::memchr;
 use memchr::memmem::Finder;
 
 use super::builder::Builder;
 use super::content::Unstuffer;
-use super::draft::{Draft, Spoilt};
+use super::draft::{Draft, Origin, Spoilt};
 use super::fault::{Faults, Misdeed, Step};
 use super::ledger::{Counts, Ledger};
 use super::maildir::Maildir;
@@ -46,6 +51,8 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) maildir: Option<Maildir>,
     pub(super) finder: Finder<'static>,
+    /// Makes TLS of any connection, if there is to be any.
+    pub(super) acceptor: Option<TlsAcceptor>,
 }
 
 /// What the connection has to do next; always after writing the replies out.
@@ -57,6 +64,8 @@ pub(super) enum Next {
     Write,
     /// Wait so long, and come back with the same input.
     Pause(Duration),
+    /// Drop all input, shake hands for TLS, and come back with none.
+    Handshake,
     /// Read on until the peer goes, and say nothing.
     Hang,
     /// Close, giving the peer time to read what was written.
@@ -67,6 +76,7 @@ pub(super) enum Next {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    Handshake,
     Greeting,
     Command,
     SkippingLine,
@@ -80,8 +90,11 @@ pub(super) struct Dialogue {
     shared: Rc<Shared>,
     connection: u64,
     phase: Phase,
+    tls: bool,
     /// The client's name; empty before `EHLO` and `HELO`.
     helo: String,
+    /// Whether the client said `EHLO`, and so knows what is announced.
+    extended: bool,
     /// The mail that `MAIL` has begun.
     draft: Option<Draft>,
     unstuffer: Unstuffer,
@@ -97,11 +110,14 @@ pub(super) struct Dialogue {
 
 impl Dialogue {
     pub(super) fn new(shared: Rc<Shared>, connection: u64) -> Self {
+        let phase = if shared.is_tls_at_once() { Phase::Handshake } else { Phase::Greeting };
         Self {
             shared,
             connection,
-            phase: Phase::Greeting,
+            phase,
+            tls: false,
             helo: String::new(),
+            extended: false,
             draft: None,
             unstuffer: Unstuffer::new(),
             content_begun: false,
@@ -125,6 +141,7 @@ impl Dialogue {
                 break Next::Write;
             }
             let (used, next) = match self.phase {
+                Phase::Handshake => (0, self.await_handshake(out)),
                 Phase::Greeting => (0, self.greet(out)),
                 Phase::Command => self.read_command(rest, out),
                 Phase::SkippingLine => self.skip_line(rest, out),
@@ -165,7 +182,9 @@ impl Dialogue {
         }
         let line = input.get(..end).unwrap_or_default();
         let next = match line.strip_suffix(b"\r") {
-            Some(line) if memchr::memchr2(b'\r', 0, line).is_none() => self.obey(line, out),
+            Some(line) if memchr::memchr2(b'\r', 0, line).is_none() => {
+                self.obey(line, used < input.len(), out)
+            }
             // Never obeyed: a command behind a bare LF is how mail is smuggled.
             _ => self.mistake(out, reply::BAD_LINE_END),
         };
@@ -226,7 +245,8 @@ impl Dialogue {
         let draft = self.draft.take().unwrap_or_default();
         self.end_transaction();
         let (recipients, size) = (draft.recipients() as u64, draft.size());
-        match draft.finish(&self.helo, self.connection) {
+        let origin = Origin { connection: self.connection, tls: self.tls, helo: &self.helo };
+        match draft.finish(&origin) {
             Ok(mail) => {
                 mail.into_iter().for_each(|mail| self.shared.ledger.store(mail));
                 self.seen.mails += 1;
@@ -243,8 +263,8 @@ impl Dialogue {
         self.phase = Phase::Command;
     }
 
-    /// Carries out one line, given without its CRLF.
-    fn obey(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<Next> {
+    /// Carries out one line, given without its CRLF; `more` says whether others follow already.
+    fn obey(&mut self, line: &[u8], more: bool, out: &mut Vec<u8>) -> Option<Next> {
         let (verb, arguments) = Verb::parse(line);
         if self.turned_away && verb != Some(Verb::Quit) {
             return self.mistake(out, reply::TURNED_AWAY);
@@ -259,7 +279,13 @@ impl Dialogue {
                 out.extend_from_slice(reply::BYE);
                 Some(Next::Close)
             }),
-            Some(Verb::Data | Verb::Rset | Verb::Quit) => self.mistake(out, reply::NO_ARGUMENTS),
+            Some(Verb::StartTls) if !self.shared.is_tls_on_demand() => {
+                self.mistake(out, reply::NOT_IMPLEMENTED)
+            }
+            Some(Verb::StartTls) if bare => self.start_tls(more, out),
+            Some(Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls) => {
+                self.mistake(out, reply::NO_ARGUMENTS)
+            }
             Some(Verb::Ehlo) => self.hello(Step::Ehlo, arguments, out),
             Some(Verb::Helo) => self.hello(Step::Helo, arguments, out),
             Some(Verb::Noop) => self.act(Step::Noop, None, out, |_, out| {
@@ -287,13 +313,21 @@ impl Dialogue {
         self.act(step, None, out, |this, out| {
             this.draft = None;
             name.clone_into(&mut this.helo);
+            this.extended = step == Step::Ehlo;
             let hostname = &this.shared.settings.hostname;
-            match step {
-                Step::Ehlo => reply::push_lines(out, 250, hostname, reply::EXTENSIONS),
-                _ => reply::push(out, 250, hostname),
+            if this.extended {
+                reply::push_lines(out, 250, hostname, this.extensions());
+            } else {
+                reply::push(out, 250, hostname);
             }
             None
         })
+    }
+
+    /// What `EHLO` announces now.
+    fn extensions(&self) -> impl Iterator<Item = &str> {
+        let always = reply::EXTENSIONS.iter().copied();
+        always.chain(self.offers_tls().then_some("STARTTLS"))
     }
 
     fn mail(&mut self, arguments: &[u8], out: &mut Vec<u8>) -> Option<Next> {
@@ -311,6 +345,9 @@ impl Dialogue {
         self.act(Step::Mail, Some(address), out, |this, out| {
             if this.helo.is_empty() {
                 return this.mistake(out, reply::HELLO_FIRST);
+            }
+            if this.lacks_tls() {
+                return this.mistake(out, reply::TLS_REQUIRED);
             }
             if this.draft.is_some() {
                 return this.mistake(out, reply::NESTED_MAIL);
@@ -405,6 +442,11 @@ impl Dialogue {
                 out.extend_from_slice(reply::CLOSING);
                 self.undo(step, 421);
                 Some(Next::Close)
+            }
+            Misdeed::Garbage(_) | Misdeed::LongReply(_) if step == Step::Tls => {
+                let mark = out.len();
+                reply::disfigure(out, mark, &misdeed);
+                Some(Next::Hang)
             }
             misdeed => {
                 let mark = out.len();

@@ -21,6 +21,14 @@ pub(super) enum Spoilt {
     Answered,
 }
 
+/// Where a mail came from.
+#[derive(Debug)]
+pub(super) struct Origin<'a> {
+    pub(super) connection: u64,
+    pub(super) tls: bool,
+    pub(super) helo: &'a str,
+}
+
 /// What there is of a mail so far.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -97,7 +105,7 @@ impl Draft {
     }
 
     /// Finishes the file; the mail itself is returned when it was held.
-    pub(super) fn finish(mut self, helo: &str, connection: u64) -> Result<Option<Mail>, Spoilt> {
+    pub(super) fn finish(mut self, origin: &Origin<'_>) -> Result<Option<Mail>, Spoilt> {
         if let Some(spoilt) = self.spoilt {
             return Err(spoilt);
         }
@@ -109,8 +117,9 @@ impl Draft {
         }
         self.content.shrink_to_fit();
         Ok(Some(Mail {
-            connection,
-            helo: helo.to_owned(),
+            connection: origin.connection,
+            tls: origin.tls,
+            helo: origin.helo.to_owned(),
             reverse_path: self.reverse_path,
             forward_paths: self.forward_paths,
             content: self.content,

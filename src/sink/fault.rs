@@ -36,12 +36,20 @@ pub enum Step {
     Vrfy,
     /// `QUIT` was received.
     Quit,
+    /// `STARTTLS` was received. [`Misdeed::Surplus`] puts its reply into the same write as the 220,
+    /// as one who injects plaintext does.
+    StartTls,
+    /// A TLS handshake is due. There is no reply here: [`Misdeed::Delay`] delays the handshake,
+    /// [`Misdeed::Surplus`] sends its reply in the clear, in a write of its own, and goes on, and
+    /// every other misdeed takes the place of the handshake, so that the connection is of no use
+    /// any more.
+    Tls,
 }
 
 impl Step {
     /// The step's bit in [`Faults::mask`].
-    const fn bit(self) -> u16 {
-        1 << self as u16
+    const fn bit(self) -> u32 {
+        1 << self as u32
     }
 }
 
@@ -200,7 +208,7 @@ impl Fault {
 pub(super) struct Faults {
     list: Vec<Fault>,
     /// One bit per step at which anything can fire, so that a server that behaves pays nothing.
-    mask: u16,
+    mask: u32,
     dice: fastrand::Rng,
 }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Mail {
     /// The number of the connection it came over, from 1 in the order of acceptance.
     pub connection: u64,
+    /// Whether it came under TLS.
+    pub tls: bool,
     /// The name that the client gave in `EHLO` or `HELO`.
     pub helo: String,
     /// The path of `MAIL` without its brackets; empty for the null reverse-path.
@@ -28,6 +30,7 @@ impl fmt::Debug for Mail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mail")
             .field("connection", &self.connection)
+            .field("tls", &self.tls)
             .field("helo", &self.helo)
             .field("reverse_path", &self.reverse_path)
             .field("forward_paths", &self.forward_paths)
@@ -80,6 +83,10 @@ pub struct Counts {
     pub resets: u64,
     /// Mistakes of clients: bad sequence or syntax, unknown command or parameter, line too long.
     pub protocol_errors: u64,
+    /// TLS handshakes completed.
+    pub tls_handshakes: u64,
+    /// TLS handshakes begun that failed, whoever broke them off, or took too long.
+    pub tls_failures: u64,
 }
 
 impl Counts {
@@ -94,6 +101,8 @@ impl Counts {
         self.faults += seen.faults;
         self.resets += seen.resets;
         self.protocol_errors += seen.protocol_errors;
+        self.tls_handshakes += seen.tls_handshakes;
+        self.tls_failures += seen.tls_failures;
     }
 }
 
@@ -211,6 +220,7 @@ mod tests {
     fn mail(connection: u64) -> Mail {
         Mail {
             connection,
+            tls: false,
             helo: String::new(),
             reverse_path: String::new(),
             forward_paths: Vec::new(),

@@ -9,7 +9,8 @@
 //! `QUIT` of RFC 5321, with enhanced status codes (RFC 2034). It is strict where leniency would
 //! hide a client's mistake: 503 out of sequence, 501 for a space behind the colon or an address
 //! without brackets, 500 for a line that does not end in CRLF, 555 for a parameter that it did not
-//! announce. Pipelined commands are worked off in order, and their replies leave in one write.
+//! announce. It speaks TLS from the start or behind `STARTTLS` (RFC 3207) when it is given an
+//! [`Identity`]. Pipelined commands are worked off in order, and their replies leave in one write.
 //!
 //! ```
 //! use std::io::{BufRead, BufReader, Write};
@@ -47,7 +48,9 @@ mod ledger;
 mod maildir;
 mod reply;
 mod server;
+mod stream;
 mod syntax;
+mod tls;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -63,6 +66,7 @@ use smol::channel::{Sender, bounded};
 pub use builder::Builder;
 pub use fault::{Fault, Misdeed, Step};
 pub use ledger::{Counts, Keep, Mail};
+pub use tls::{Identity, TlsVersion};
 
 use content::Unstuffer;
 use dialogue::Shared;
@@ -109,6 +113,8 @@ impl Sink {
         let ledger = Arc::new(Ledger::new(settings.keep));
         let maildir = settings.maildir.as_deref();
         let maildir = maildir.map(|path| Maildir::open(path, &settings.hostname)).transpose()?;
+        let tls = settings.tls.as_ref();
+        let acceptor = tls.map(|tls| tls::acceptor(tls, settings.tls_versions)).transpose()?;
         let faults = Faults::new(std::mem::take(&mut settings.faults), settings.seed);
         let shared = Shared {
             settings,
@@ -116,6 +122,7 @@ impl Sink {
             ledger: Arc::clone(&ledger),
             maildir,
             finder: Unstuffer::finder(),
+            acceptor,
         };
         let (stop, stopped) = bounded(1);
         let thread = thread::Builder::new()

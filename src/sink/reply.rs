@@ -7,9 +7,10 @@ use super::dialogue::Next;
 use super::draft::Spoilt;
 use super::fault::Misdeed;
 
-/// What `EHLO` announces; a line may stand here only when the server does what it says.
+/// What `EHLO` always announces; a line may stand here only when the server does what it says.
 pub(super) const EXTENSIONS: &[&str] = &["ENHANCEDSTATUSCODES", "HELP"];
 
+pub(super) const READY_FOR_TLS: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
 pub(super) const OK: &[u8] = b"250 2.0.0 OK\r\n";
 pub(super) const SENDER_OK: &[u8] = b"250 2.1.0 Sender OK\r\n";
 pub(super) const RECIPIENT_OK: &[u8] = b"250 2.1.5 Recipient OK\r\n";
@@ -36,10 +37,14 @@ pub(super) const BAD_RECIPIENT: &[u8] = b"501 5.1.3 Needs TO:<address>\r\n";
 pub(super) const NOT_IMPLEMENTED: &[u8] = b"502 5.5.1 Not implemented\r\n";
 pub(super) const TURNED_AWAY: &[u8] = b"503 5.5.1 Only QUIT is left\r\n";
 pub(super) const HELLO_FIRST: &[u8] = b"503 5.5.1 EHLO or HELO first\r\n";
+pub(super) const EHLO_FIRST: &[u8] = b"503 5.5.1 EHLO first\r\n";
+pub(super) const TLS_ALREADY: &[u8] = b"503 5.5.1 This is TLS already\r\n";
 pub(super) const NESTED_MAIL: &[u8] = b"503 5.5.1 A mail is under way\r\n";
 pub(super) const MAIL_FIRST: &[u8] = b"503 5.5.1 MAIL first\r\n";
 pub(super) const RCPT_FIRST: &[u8] = b"503 5.5.1 RCPT first\r\n";
+pub(super) const TLS_REQUIRED: &[u8] = b"530 5.7.0 Must issue a STARTTLS command first\r\n";
 pub(super) const NOT_ASCII: &[u8] = b"553 5.6.7 Addresses are ASCII here\r\n";
+pub(super) const BEHIND_STARTTLS: &[u8] = b"554 5.5.1 Nothing may follow STARTTLS, closing\r\n";
 pub(super) const UNKNOWN_PARAMETER: &[u8] = b"555 5.5.4 Unknown parameter\r\n";
 
 /// What of a reply goes out before it breaks off, when there is no reply to break.
@@ -66,9 +71,14 @@ pub(super) fn push(out: &mut Vec<u8>, code: u16, text: &str) {
 }
 
 /// Adds a reply that consists of a first line and of these.
-pub(super) fn push_lines(out: &mut Vec<u8>, code: u16, first: &str, others: &[&str]) {
+pub(super) fn push_lines<'a>(
+    out: &mut Vec<u8>,
+    code: u16,
+    first: &'a str,
+    others: impl IntoIterator<Item = &'a str>,
+) {
     let mut line = first;
-    for &following in others {
+    for following in others {
         push_line(out, code, b'-', line);
         line = following;
     }

@@ -85,7 +85,7 @@ impl Server {
     fn admit(&self, stream: Async<TcpStream>) {
         let visit = Visit::begin(self);
         if self.watch.len() > self.shared.settings.max_connections {
-            return turn_away(&stream);
+            return turn_away(&stream, self.shared.is_tls_at_once());
         }
         let dialogue = Dialogue::new(Rc::clone(&self.shared), visit.number);
         let pulse = Rc::clone(&visit.pulse);
@@ -134,9 +134,12 @@ impl Drop for Visit {
     }
 }
 
-/// Tells one connection too many so; the socket is new, so the reply cannot block.
-fn turn_away(stream: &Async<TcpStream>) {
-    let _ = io::Write::write(&mut stream.get_ref(), reply::TOO_MANY_CONNECTIONS);
+/// Tells one connection too many so, unless it could not read that; the socket is new, so the reply
+/// cannot block.
+fn turn_away(stream: &Async<TcpStream>, tls: bool) {
+    if !tls {
+        let _ = io::Write::write(&mut stream.get_ref(), reply::TOO_MANY_CONNECTIONS);
+    }
     let _ = stream.get_ref().shutdown(Shutdown::Write);
 }
 

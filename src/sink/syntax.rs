@@ -16,6 +16,7 @@ pub(super) enum Verb {
     Vrfy,
     Help,
     Quit,
+    StartTls,
     /// A command of the RFCs that this server does not offer.
     Known,
 }
@@ -46,7 +47,7 @@ impl Verb {
             (b"EXPN", Verb::Known),
             (b"AUTH", Verb::Known),
             (b"BDAT", Verb::Known),
-            (b"STARTTLS", Verb::Known),
+            (b"STARTTLS", Verb::StartTls),
         ];
         let mut parts = line.splitn(2, |&byte| byte == b' ');
         let word = parts.next().unwrap_or_default();
