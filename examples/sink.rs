@@ -8,6 +8,7 @@
 //! The first line on standard output is the address that it listens on, the last one the counts.
 
 use std::error::Error;
+use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use smol::Unblock;
 use smol::future::{self, FutureExt};
 use smol::io::AsyncReadExt;
 use smol::stream::StreamExt;
-use smtp_bulk::sink::{Builder, Counts, Fault, Keep, Misdeed, Sink, Step};
+use smtp_bulk::sink::{Builder, Counts, Fault, Identity, Keep, Misdeed, Sink, Step};
 
 const USAGE: &str = "\
 sink: an SMTP server that takes every mail and counts
@@ -34,8 +35,13 @@ sink: an SMTP server that takes every mail and counts
   --idle SECONDS         close silent connections (default 300)
   --fault STEP:MISDEED[:PROBABILITY]   misbehave; repeatable
       STEP     greeting ehlo helo mail rcpt data content dot rset noop vrfy quit
+               starttls tls auth challenge
       MISDEED  refuse=CODE 421 delay=MILLISECONDS hang close close-after half half-close
                garbage long=BYTES surplus=CODE
+  --starttls CERT KEY    offer STARTTLS with this chain and PKCS #8 key, both PEM files
+  --implicit-tls CERT KEY              speak TLS from the first byte
+  --user NAME:FILE       offer AUTH to this user, whose password is in FILE; repeatable
+  --require-auth         answer 530 to mails before AUTH
   --reject PREFIX        answer 550 to recipients that begin with this; repeatable
   --seed N               what the probabilities begin with (default 0)
   --until-eof            also stop when standard input ends
@@ -113,11 +119,31 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
             }
             "fault" => builder = builder.fault(parser.value()?.parse_with(fault)?),
             "reject" => builder = builder.refuse_recipients(parser.value()?.string()?, 550),
+            "starttls" => builder = builder.starttls(identity(&mut parser)?),
+            "implicit-tls" => builder = builder.implicit_tls(identity(&mut parser)?),
+            "user" => {
+                let (name, password) = parser.value()?.parse_with(user)?;
+                builder = builder.user(name, password);
+            }
+            "require-auth" => builder = builder.require_auth(),
             "seed" => builder = builder.seed(parser.value()?.parse()?),
             _ => return Err(Arg::Long(&name).unexpected().into()),
         }
     }
     Ok(Some(Options { builder, until_eof }))
+}
+
+/// Reads the files of a certificate chain and its key.
+fn identity(parser: &mut Parser) -> Result<Identity, Box<dyn Error>> {
+    let (chain, key) = (parser.value()?, parser.value()?);
+    Ok(Identity::from_pkcs8(&fs::read(chain)?, &fs::read(key)?)?)
+}
+
+/// Reads `NAME:FILE`; a password on the command line would be there for all to see.
+fn user(text: &str) -> Result<(String, String), Box<dyn Error + Send + Sync>> {
+    let (name, file) = text.split_once(':').ok_or("a user is NAME:FILE")?;
+    let password = fs::read_to_string(file)?;
+    Ok((name.to_owned(), password.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 /// Reads `STEP:MISDEED[:PROBABILITY]`.
@@ -146,6 +172,10 @@ fn step(name: &str) -> Result<Step, String> {
         "noop" => Step::Noop,
         "vrfy" => Step::Vrfy,
         "quit" => Step::Quit,
+        "starttls" => Step::StartTls,
+        "tls" => Step::Tls,
+        "auth" => Step::Auth,
+        "challenge" => Step::Challenge,
         _ => return Err(format!("no step is called {name:?}")),
     })
 }
@@ -181,6 +211,11 @@ fn json(counts: &Counts) -> String {
         ("faults", counts.faults),
         ("resets", counts.resets),
         ("protocol_errors", counts.protocol_errors),
+        ("tls_handshakes", counts.tls_handshakes.into()),
+        ("tls_failures", counts.tls_failures.into()),
+        ("auth_attempts", counts.auth_attempts.into()),
+        ("auth_successes", counts.auth_successes.into()),
+        ("auth_failures", counts.auth_failures.into()),
     ];
     let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", members.join(","))

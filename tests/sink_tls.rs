@@ -47,6 +47,7 @@ fn starttls_leads_to_a_mail_under_tls() {
     client.expect("STARTTLS", "503");
     client.expect("QUIT", "221");
     assert_eq!(client.rest(), b"", "closed in order, with a close_notify");
+    drop(client);
 
     let counts = wait(&sink, |counts| counts.open == 0);
     let mails = sink.mails();

@@ -8,7 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::Sink;
+use super::auth::{AuthQuirk, AuthSettings};
 use super::fault::{Fault, Misdeed, Step};
 use super::ledger::Keep;
 use super::tls::{Identity, TlsSettings, TlsStart, TlsVersion};
@@ -54,6 +57,7 @@ pub struct Builder {
     pub(super) tls: Option<TlsSettings>,
     pub(super) tls_versions: Option<(TlsVersion, TlsVersion)>,
     pub(super) require_tls: bool,
+    pub(super) auth: AuthSettings,
 }
 
 impl Default for Builder {
@@ -74,6 +78,7 @@ impl Default for Builder {
             tls: None,
             tls_versions: None,
             require_tls: false,
+            auth: AuthSettings::default(),
         }
     }
 }
@@ -201,6 +206,76 @@ impl Builder {
         self
     }
 
+    /// Adds a user who may log in with this password. Both are compared with what a client sends as
+    /// they are given here, without SASLprep.
+    ///
+    /// AUTH is announced when there is a user, a token or a list of mechanisms.
+    ///
+    /// ```
+    /// let sink = smtp_bulk::sink::Sink::builder().user("user", "pencil").require_auth().start()?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.auth.users.push((name.into(), SecretString::from(password.into())));
+        self
+    }
+
+    /// Adds a user who may log in with this bearer token.
+    pub fn token(mut self, user: impl Into<String>, token: impl Into<String>) -> Self {
+        self.auth.tokens.push((user.into(), SecretString::from(token.into())));
+        self
+    }
+
+    /// Announces these mechanisms and no others, in this order; none at all means no AUTH.
+    ///
+    /// The default is SCRAM-SHA-256, SCRAM-SHA-1, PLAIN and LOGIN when there are users, and
+    /// OAUTHBEARER and XOAUTH2 when there are tokens. CRAM-MD5, EXTERNAL, which believes any client
+    /// that names a user or nobody, and ANONYMOUS are there when they are asked for. Every other
+    /// name is announced, and answered 504.
+    pub fn mechanisms<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.auth.mechanisms = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether AUTH is to be had before `STARTTLS` too (default no: it is answered 530). Without
+    /// [`Builder::starttls`] it is to be had in any case.
+    pub fn auth_before_tls(mut self, allowed: bool) -> Self {
+        self.auth.before_tls = allowed;
+        self
+    }
+
+    /// Announces AUTH in the spelling from before RFC 2554 alone: `AUTH=PLAIN LOGIN`.
+    pub fn old_auth_spelling(mut self) -> Self {
+        self.auth.old_spelling = true;
+        self
+    }
+
+    /// Answers 530 to `MAIL` before AUTH.
+    pub fn require_auth(mut self) -> Self {
+        self.auth.required = true;
+        self
+    }
+
+    /// Answers 538 in the clear to mechanisms that show what is secret (PLAIN, LOGIN, XOAUTH2 and
+    /// OAUTHBEARER), although they are announced.
+    pub fn refuse_plaintext_auth(mut self) -> Self {
+        self.auth.refuse_plaintext = true;
+        self
+    }
+
+    /// The iterations that SCRAM announces (default 4096). Any number is announced; with 0 or more
+    /// than a million every proof is answered 535, since nobody should compute that.
+    pub fn scram_iterations(mut self, count: u32) -> Self {
+        self.auth.iterations = count;
+        self
+    }
+
+    /// Has AUTH go wrong in this way; of several the last one counts.
+    pub fn auth_quirk(mut self, quirk: AuthQuirk) -> Self {
+        self.auth.quirk = Some(quirk);
+        self
+    }
+
     /// Listens, and starts the thread that serves.
     ///
     /// # Errors
@@ -240,6 +315,6 @@ impl Builder {
         if self.tls_versions.is_some_and(|(min, max)| min > max) {
             return Some("the oldest version of TLS is newer than the newest");
         }
-        self.faults.iter().find_map(Fault::complaint)
+        self.auth.complaint().or_else(|| self.faults.iter().find_map(Fault::complaint))
     }
 }

@@ -9,12 +9,14 @@
 //!                     │    └─────────────┐   │
 //!                     ▼                  ▼   │
 //! (in the clear) ─▶ Greeting ─────────▶ Command ◀─── SkippingLine ◀── line too long
-//!                                        │   ▲
+//!                                        │   ▲  ▲
+//!                                        │   │  └── 334, 235, 535 ──▶ Answer
 //!                                     DATA   └── final reply ── Finishing
 //!                                        ▼                          ▲
 //!                                     Content ───────── dot ────────┘
 //! ```
 
+mod auth;
 mod tls;
 
 use std::cell::RefCell;
@@ -27,6 +29,7 @@ use async_native_tls::TlsAcceptor;
 use memchr::memchr;
 use memchr::memmem::Finder;
 
+use super::auth::{Exchange, Login, Offer};
 use super::builder::Builder;
 use super::content::Unstuffer;
 use super::draft::{Draft, Origin, Spoilt};
@@ -53,6 +56,7 @@ pub(super) struct Shared {
     pub(super) finder: Finder<'static>,
     /// Makes TLS of any connection, if there is to be any.
     pub(super) acceptor: Option<TlsAcceptor>,
+    pub(super) offer: Offer,
 }
 
 /// What the connection has to do next; always after writing the replies out.
@@ -80,6 +84,8 @@ enum Phase {
     Greeting,
     Command,
     SkippingLine,
+    /// A 334 waits for its answer.
+    Answer,
     Content,
     Finishing,
 }
@@ -95,6 +101,10 @@ pub(super) struct Dialogue {
     helo: String,
     /// Whether the client said `EHLO`, and so knows what is announced.
     extended: bool,
+    /// An AUTH that is under way.
+    exchange: Option<Box<Exchange>>,
+    /// As whom the client has logged in.
+    login: Option<Rc<Login>>,
     /// The mail that `MAIL` has begun.
     draft: Option<Draft>,
     unstuffer: Unstuffer,
@@ -118,6 +128,8 @@ impl Dialogue {
             tls: false,
             helo: String::new(),
             extended: false,
+            exchange: None,
+            login: None,
             draft: None,
             unstuffer: Unstuffer::new(),
             content_begun: false,
@@ -129,11 +141,11 @@ impl Dialogue {
 
     /// Whether a reply may be put in here: not in the middle of content, where none is due.
     pub(super) fn is_between_commands(&self) -> bool {
-        matches!(self.phase, Phase::Command | Phase::SkippingLine)
+        matches!(self.phase, Phase::Command | Phase::SkippingLine | Phase::Answer)
     }
 
     /// Works off `input`, adding replies to `out`. Returns how many bytes were used, and what to do
-    /// next. [`Next::Read`] leaves less than [`MAX_COMMAND_LINE`] unused.
+    /// next. [`Next::Read`] leaves no more unused than the longest line has.
     pub(super) fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, Next) {
         let mut rest = input;
         let next = loop {
@@ -143,7 +155,7 @@ impl Dialogue {
             let (used, next) = match self.phase {
                 Phase::Handshake => (0, self.await_handshake(out)),
                 Phase::Greeting => (0, self.greet(out)),
-                Phase::Command => self.read_command(rest, out),
+                Phase::Command | Phase::Answer => self.read_line(rest, out),
                 Phase::SkippingLine => self.skip_line(rest, out),
                 Phase::Content => self.read_content(rest, out),
                 Phase::Finishing => (0, self.finish(out)),
@@ -167,26 +179,32 @@ impl Dialogue {
         })
     }
 
-    fn read_command(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Next>) {
+    fn read_line(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Next>) {
         let Some(end) = memchr(b'\n', input) else {
-            if input.len() < MAX_COMMAND_LINE {
+            if input.len() < MAX_COMMAND_LINE || input.len() < self.longest_line(input) {
                 return (0, Some(Next::Read));
             }
+            self.end_exchange();
             self.phase = Phase::SkippingLine;
             return (input.len(), None);
         };
         let used = end.saturating_add(1);
-        if used > MAX_COMMAND_LINE {
+        if used > MAX_COMMAND_LINE && used > self.longest_line(input) {
+            self.end_exchange();
             self.mistake(out, reply::LINE_TOO_LONG);
             return (used, None);
         }
         let line = input.get(..end).unwrap_or_default();
         let next = match line.strip_suffix(b"\r") {
-            Some(line) if memchr::memchr2(b'\r', 0, line).is_none() => {
-                self.obey(line, used < input.len(), out)
-            }
+            Some(line) if memchr::memchr2(b'\r', 0, line).is_none() => match self.phase {
+                Phase::Answer => self.hear_answer(line, out),
+                _ => self.obey(line, used < input.len(), out),
+            },
             // Never obeyed: a command behind a bare LF is how mail is smuggled.
-            _ => self.mistake(out, reply::BAD_LINE_END),
+            _ => {
+                self.end_exchange();
+                self.mistake(out, reply::BAD_LINE_END)
+            }
         };
         match next {
             Some(Next::Pause(_)) => (0, next),
@@ -245,7 +263,8 @@ impl Dialogue {
         let draft = self.draft.take().unwrap_or_default();
         self.end_transaction();
         let (recipients, size) = (draft.recipients() as u64, draft.size());
-        let origin = Origin { connection: self.connection, tls: self.tls, helo: &self.helo };
+        let login = self.login.as_deref();
+        let origin = Origin { connection: self.connection, tls: self.tls, login, helo: &self.helo };
         match draft.finish(&origin) {
             Ok(mail) => {
                 mail.into_iter().for_each(|mail| self.shared.ledger.store(mail));
@@ -301,6 +320,7 @@ impl Dialogue {
                 out.extend_from_slice(reply::HELP);
                 None
             }
+            Some(Verb::Auth) => self.auth(line, arguments, out),
             Some(Verb::Known) => self.mistake(out, reply::NOT_IMPLEMENTED),
             None => self.mistake(out, reply::UNKNOWN_COMMAND),
         }
@@ -327,7 +347,7 @@ impl Dialogue {
     /// What `EHLO` announces now.
     fn extensions(&self) -> impl Iterator<Item = &str> {
         let always = reply::EXTENSIONS.iter().copied();
-        always.chain(self.offers_tls().then_some("STARTTLS"))
+        always.chain(self.offers_tls().then_some("STARTTLS")).chain(self.auth_announced())
     }
 
     fn mail(&mut self, arguments: &[u8], out: &mut Vec<u8>) -> Option<Next> {
@@ -339,7 +359,7 @@ impl Dialogue {
             Err(PathError::Syntax) => return self.mistake(out, reply::BAD_SENDER),
             Err(PathError::NotAscii) => return self.mistake(out, reply::NOT_ASCII),
         };
-        if !parameters.is_empty() {
+        if !parameters.is_empty() && !self.knows_parameter(parameters) {
             return self.mistake(out, reply::UNKNOWN_PARAMETER);
         }
         self.act(Step::Mail, Some(address), out, |this, out| {
@@ -348,6 +368,9 @@ impl Dialogue {
             }
             if this.lacks_tls() {
                 return this.mistake(out, reply::TLS_REQUIRED);
+            }
+            if this.lacks_login() {
+                return this.mistake(out, reply::AUTH_REQUIRED);
             }
             if this.draft.is_some() {
                 return this.mistake(out, reply::NESTED_MAIL);
@@ -465,6 +488,7 @@ impl Dialogue {
                 self.phase = Phase::Command;
             }
             (Step::Dot, _) => self.end_transaction(),
+            (Step::Challenge, _) => self.end_exchange(),
             (Step::Content, Some(draft)) => draft.spoil(Spoilt::Answered),
             _ => {}
         }

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::auth::Login;
 use super::ledger::Mail;
 use super::maildir::{Delivery, Maildir};
 
@@ -26,6 +27,7 @@ pub(super) enum Spoilt {
 pub(super) struct Origin<'a> {
     pub(super) connection: u64,
     pub(super) tls: bool,
+    pub(super) login: Option<&'a Login>,
     pub(super) helo: &'a str,
 }
 
@@ -119,6 +121,8 @@ impl Draft {
         Ok(Some(Mail {
             connection: origin.connection,
             tls: origin.tls,
+            user: origin.login.map(|login| login.user.clone()),
+            acting_as: origin.login.and_then(|login| login.acting_as.clone()),
             helo: origin.helo.to_owned(),
             reverse_path: self.reverse_path,
             forward_paths: self.forward_paths,

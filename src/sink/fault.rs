@@ -44,6 +44,10 @@ pub enum Step {
     /// every other misdeed takes the place of the handshake, so that the connection is of no use
     /// any more.
     Tls,
+    /// `AUTH` with a mechanism was received.
+    Auth,
+    /// The client's answer to a 334 was received. A refusal ends the AUTH.
+    Challenge,
 }
 
 impl Step {

@@ -16,6 +16,11 @@ pub struct Mail {
     pub connection: u64,
     /// Whether it came under TLS.
     pub tls: bool,
+    /// As whom the client had logged in by AUTH: `anonymous` for ANONYMOUS, and empty for EXTERNAL
+    /// when it named nobody.
+    pub user: Option<String>,
+    /// The authorization identity that it named besides, of PLAIN and SCRAM.
+    pub acting_as: Option<String>,
     /// The name that the client gave in `EHLO` or `HELO`.
     pub helo: String,
     /// The path of `MAIL` without its brackets; empty for the null reverse-path.
@@ -31,6 +36,8 @@ impl fmt::Debug for Mail {
         f.debug_struct("Mail")
             .field("connection", &self.connection)
             .field("tls", &self.tls)
+            .field("user", &self.user)
+            .field("acting_as", &self.acting_as)
             .field("helo", &self.helo)
             .field("reverse_path", &self.reverse_path)
             .field("forward_paths", &self.forward_paths)
@@ -83,10 +90,17 @@ pub struct Counts {
     pub resets: u64,
     /// Mistakes of clients: bad sequence or syntax, unknown command or parameter, line too long.
     pub protocol_errors: u64,
+    // Narrower from here on, because all of this is an error too, of those who wait in vain.
     /// TLS handshakes completed.
-    pub tls_handshakes: u64,
+    pub tls_handshakes: u32,
     /// TLS handshakes begun that failed, whoever broke them off, or took too long.
-    pub tls_failures: u64,
+    pub tls_failures: u32,
+    /// `AUTH` commands with a mechanism, obeyed or not.
+    pub auth_attempts: u32,
+    /// Those that ended in 235, whether or not a fault hid it.
+    pub auth_successes: u32,
+    /// Those that ended in 535 because of what the client said, or that the client cancelled.
+    pub auth_failures: u32,
 }
 
 impl Counts {
@@ -101,8 +115,11 @@ impl Counts {
         self.faults += seen.faults;
         self.resets += seen.resets;
         self.protocol_errors += seen.protocol_errors;
-        self.tls_handshakes += seen.tls_handshakes;
-        self.tls_failures += seen.tls_failures;
+        self.tls_handshakes = self.tls_handshakes.saturating_add(seen.tls_handshakes);
+        self.tls_failures = self.tls_failures.saturating_add(seen.tls_failures);
+        self.auth_attempts = self.auth_attempts.saturating_add(seen.auth_attempts);
+        self.auth_successes = self.auth_successes.saturating_add(seen.auth_successes);
+        self.auth_failures = self.auth_failures.saturating_add(seen.auth_failures);
     }
 }
 
@@ -221,6 +238,8 @@ mod tests {
         Mail {
             connection,
             tls: false,
+            user: None,
+            acting_as: None,
             helo: String::new(),
             reverse_path: String::new(),
             forward_paths: Vec::new(),

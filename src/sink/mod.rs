@@ -10,7 +10,7 @@
 //! hide a client's mistake: 503 out of sequence, 501 for a space behind the colon or an address
 //! without brackets, 500 for a line that does not end in CRLF, 555 for a parameter that it did not
 //! announce. It speaks TLS from the start or behind `STARTTLS` (RFC 3207) when it is given an
-//! [`Identity`]. Pipelined commands are worked off in order, and their replies leave in one write.
+//! [`Identity`], and `AUTH` (RFC 4954) when it is given users or tokens. Pipelined commands are worked off in order, and their replies leave in one write.
 //!
 //! ```
 //! use std::io::{BufRead, BufReader, Write};
@@ -37,6 +37,7 @@
 //! # std::io::Result::Ok(())
 //! ```
 
+mod auth;
 mod builder;
 mod connection;
 mod content;
@@ -63,11 +64,13 @@ use std::time::Duration;
 
 use smol::channel::{Sender, bounded};
 
+pub use auth::AuthQuirk;
 pub use builder::Builder;
 pub use fault::{Fault, Misdeed, Step};
 pub use ledger::{Counts, Keep, Mail};
 pub use tls::{Identity, TlsVersion};
 
+use auth::Offer;
 use content::Unstuffer;
 use dialogue::Shared;
 use fault::Faults;
@@ -116,6 +119,7 @@ impl Sink {
         let tls = settings.tls.as_ref();
         let acceptor = tls.map(|tls| tls::acceptor(tls, settings.tls_versions)).transpose()?;
         let faults = Faults::new(std::mem::take(&mut settings.faults), settings.seed);
+        let offer = Offer::new(std::mem::take(&mut settings.auth), &settings.hostname);
         let shared = Shared {
             settings,
             faults: RefCell::new(faults),
@@ -123,6 +127,7 @@ impl Sink {
             maildir,
             finder: Unstuffer::finder(),
             acceptor,
+            offer,
         };
         let (stop, stopped) = bounded(1);
         let thread = thread::Builder::new()

@@ -17,6 +17,7 @@ pub(super) enum Verb {
     Help,
     Quit,
     StartTls,
+    Auth,
     /// A command of the RFCs that this server does not offer.
     Known,
 }
@@ -45,7 +46,7 @@ impl Verb {
             (b"VRFY", Verb::Vrfy),
             (b"HELP", Verb::Help),
             (b"EXPN", Verb::Known),
-            (b"AUTH", Verb::Known),
+            (b"AUTH", Verb::Auth),
             (b"BDAT", Verb::Known),
             (b"STARTTLS", Verb::StartTls),
         ];

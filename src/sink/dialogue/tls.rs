@@ -36,13 +36,14 @@ impl Dialogue {
     /// Notes how a handshake ended. Behind one that was completed, the dialogue begins anew.
     pub(in crate::sink) fn note_handshake(&mut self, done: bool) {
         let seen =
-            Counts { tls_handshakes: u64::from(done), tls_failures: u64::from(!done), ..Counts::default() };
+            Counts { tls_handshakes: u32::from(done), tls_failures: u32::from(!done), ..Counts::default() };
         self.shared.ledger.add(&seen);
         self.tls = done;
         self.phase = if self.shared.is_tls_at_once() { Phase::Greeting } else { Phase::Command };
         self.helo.clear();
         self.extended = false;
         self.draft = None;
+        self.login = None;
     }
 
     /// Whether `STARTTLS` is announced now.
