@@ -1,0 +1,180 @@
+//! A private Postfix, with Dovecot for its AUTH, which `tests/servers/postfix.sh` starts and stops.
+//! It takes ports that are free, ends with the test, and leaves nothing behind. It must never be
+//! left out in silence: who skips it says why, and where it is required its absence is a failure.
+
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use crate::support::{PATIENCE, skipped};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/postfix.sh");
+
+/// Signs the tokens of OAUTHBEARER and XOAUTH2.
+const TOKEN_KEY: &[u8] = b"which signs what only a test accepts";
+
+/// What the server shows and trusts, in PEM.
+#[derive(Clone, Copy)]
+pub struct Certificates<'a> {
+    /// The server's own, first, and those between it and the authority.
+    pub chain: &'a str,
+    pub key: &'a str,
+    /// Signs the certificates of clients.
+    pub authority: &'a str,
+}
+
+/// A running Postfix on 127.0.0.1, which ends with this. Each port takes mail for everybody, from
+/// those who have authenticated; `client_cert` also from those who show a certificate.
+pub struct Postfix {
+    /// STARTTLS is required, and AUTH is offered behind it.
+    pub starttls: u16,
+    /// TLS from the first octet.
+    pub implicit: u16,
+    /// The same, and a certificate of the client is required.
+    pub client_cert: u16,
+    /// There is no TLS, and AUTH is offered in the clear.
+    pub plain: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Postfix {
+    /// Starts it with these users and their passwords; `None` where that cannot be done, and was
+    /// said aloud.
+    pub fn start(users: &[(&str, &str)], certificates: Certificates<'_>) -> Option<Postfix> {
+        if let Some(missing) = missing() {
+            let required = std::env::var_os("SMTP_BULK_REQUIRE_SERVERS").is_some_and(|value| value == "1");
+            assert!(!required, "Postfix is required, but {missing}");
+            static SAID: Once = Once::new();
+            SAID.call_once(|| skipped(&format!("all that needs a Postfix: {missing}")));
+            return None;
+        }
+        // Between our look for free ports and its listening, another program may take one.
+        let mut said = String::new();
+        for _ in 0..5 {
+            let server = Postfix::prepared(users, certificates);
+            let output = server.script("start");
+            if output.status.success() {
+                return Some(server);
+            }
+            said = format!("{}{}", String::from_utf8_lossy(&output.stderr), server.log());
+        }
+        panic!("Postfix does not start:\n{said}");
+    }
+
+    /// A folder with all that the script reads.
+    fn prepared(users: &[(&str, &str)], certificates: Certificates<'_>) -> Postfix {
+        let free = [(); 4].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let [starttls, implicit, client_cert, plain] = free.map(|port| port.local_addr().unwrap().port());
+        let folder = tempfile::tempdir().unwrap();
+        let ports =
+            format!("starttls={starttls}\nimplicit={implicit}\nclient_cert={client_cert}\nplain={plain}\n");
+        let mut lines = String::new();
+        for (name, password) in users {
+            assert!(!name.starts_with('#') && !name.contains([':', '\t', '\n']), "no separator in a name");
+            assert!(!password.contains(['\t', '\n', '\0']), "no separator in a password");
+            lines += &format!("{name}\t{password}\n");
+        }
+        for (name, text) in [
+            ("ports", ports.as_str()),
+            ("users", &lines),
+            ("server.pem", certificates.chain),
+            ("server.key", certificates.key),
+            ("ca.pem", certificates.authority),
+            ("oauth.key", &STANDARD.encode(TOKEN_KEY)),
+        ] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        Postfix { starttls, implicit, client_cert, plain, folder }
+    }
+
+    fn script(&self, action: &str) -> Output {
+        let mut command = Command::new(SCRIPT);
+        command.arg(action).arg(self.folder.path()).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    /// A token that makes its bearer this user, until 2096.
+    pub fn token(&self, user: &str) -> String {
+        token(TOKEN_KEY, user, 4_000_000_000)
+    }
+
+    /// A token that did so until 2001.
+    pub fn expired_token(&self, user: &str) -> String {
+        token(TOKEN_KEY, user, 1_000_000_001)
+    }
+
+    /// What has been delivered: one file for each recipient of each mail, with LF for CRLF and
+    /// header fields of Postfix before the mail.
+    pub fn mails(&self) -> Vec<Vec<u8>> {
+        let Ok(files) = fs::read_dir(self.folder.path().join("mail/inbox/new")) else { return Vec::new() };
+        files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+
+    /// Waits for so many mails: what was accepted is delivered a moment later.
+    pub fn wait_for_mails(&self, count: usize) -> Vec<Vec<u8>> {
+        let begun = Instant::now();
+        loop {
+            let mails = self.mails();
+            if mails.len() >= count {
+                return mails;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{} of {count} mails:\n{}", mails.len(), self.log());
+            // It needs the processor more than we do.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What Postfix and Dovecot have to say.
+    pub fn log(&self) -> String {
+        let log = fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        let output = self.script("stop");
+        if !std::thread::panicking() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "Postfix does not stop: {said}");
+        }
+    }
+}
+
+/// Why it cannot be started.
+fn missing() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("only root can start it");
+    }
+    if !Path::new("/usr/sbin/postfix").exists() {
+        return Some("the program is missing: Debian's package postfix has it");
+    }
+    let dovecot = Command::new("/usr/sbin/dovecot").arg("--version").stdin(Stdio::null()).output();
+    match dovecot {
+        Err(_) => Some("Dovecot is missing: Debian's package dovecot-core has it"),
+        // The settings of 2.4 are called otherwise.
+        Ok(output) if !output.stdout.starts_with(b"2.3.") => Some("Dovecot is not of version 2.3"),
+        Ok(_) => None,
+    }
+}
+
+/// A JSON Web Token, RFC 7519, signed with HMAC-SHA-256; the key's name is Dovecot's default.
+fn token(key: &[u8], user: &str, expires: u64) -> String {
+    assert!(!user.contains(['"', '\\']) && !user.contains(char::is_control), "nothing to escape in JSON");
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT","kid":"default"}"#);
+    let claims = format!(r#"{{"sub":"{user}","iat":1000000000,"exp":{expires}}}"#);
+    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+    let mut signature = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    signature.update(signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.finalize().into_bytes()))
+}
