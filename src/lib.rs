@@ -35,13 +35,15 @@
 //! **Wire.** Plain values that are checked when they are built and cannot fail
 //! afterwards: the addresses of [`envelope`], the [`reply`] and the reader that
 //! finds it in a stream of octets, the [`command`] and the one encoder that
-//! writes it, the [`Extensions`] of a server, and the [`content`], whose dots
-//! are stuffed and line ends mended while it is copied out.
+//! writes it, the [`Extensions`] of a server, the [`content`], whose dots are
+//! stuffed and line ends mended while it is copied out, and what is asked of
+//! TLS ([`Security`], [`Tls`]).
 //!
 //! **Protocol.** A [`session`] is one connection's side of SMTP without any
 //! input or output: octets come in, octets go out, time is an argument. It
 //! knows what may be said next and which replies are owed, and treats whatever
-//! nobody asked for as a [`Failure`].
+//! nobody asked for as a [`Failure`]. The mechanisms of [`auth`] know nothing of
+//! SMTP; the session has the dialogue around them.
 //!
 //! **Batch.** The [`coordinator`] drives all sessions, still without input or
 //! output. It deals one message to each lane, judges the replies, asks the
@@ -50,7 +52,8 @@
 //!
 //! **Io.** The [`Mailer`] alternates two calls: one moves octets until there is
 //! something to decide and decides nothing, the other decides everything and
-//! waits for nothing. A journal writes the debug output, [`NetSmtp`] has the
+//! waits for nothing. TLS is agreed on and spoken here, over the same
+//! connections. A journal writes the debug output, [`NetSmtp`] has the
 //! calls of Net::SMTP, and `sink` is a server to test against.
 //!
 //! # Feature
