@@ -26,6 +26,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use secrecy::zeroize::Zeroizing;
+
 use crate::auth::{AuthFault, AuthJob};
 use crate::command::Command;
 use crate::content::{Content, ContentError, ContentStream, Filled, ReadJob};
@@ -124,7 +126,8 @@ pub struct Session {
     login: Option<Box<Login>>,
     is_authenticated: bool,
     /// Encoded commands of this flight, and how many octets `fill` took of them.
-    commands: Vec<u8>,
+    /// They may be secret.
+    commands: Zeroizing<Vec<u8>>,
     commands_taken: usize,
     /// The opened content of the transaction; it is sent when `sending` is set.
     stream: Option<ContentStream>,
@@ -161,7 +164,7 @@ impl Session {
             extensions: Extensions::default(),
             login: None,
             is_authenticated: false,
-            commands: Vec::new(),
+            commands: Zeroizing::default(),
             commands_taken: 0,
             stream: None,
             sending: false,

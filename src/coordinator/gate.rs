@@ -25,9 +25,9 @@ enum Known {
     Accepted,
     /// They were refused, and that holds for every lane.
     Refused,
-    /// The server did not answer the lane that tried: that holds for those who
-    /// waited for it, so that they do not wait one by one.
-    Unanswered(Failure),
+    /// The server did not answer the lane that tried, or put it off: that holds
+    /// for those who waited, so that they do not learn it one by one.
+    PutOff(Failure),
 }
 
 /// What a lane that waits is to do.
@@ -80,7 +80,7 @@ impl Gate {
                 Pass::Go(Ticket { version: self.version, renew: self.is_renewing })
             }
             Known::Refused => Pass::Refused,
-            Known::Unanswered(failure) => Pass::Fail(failure.clone()),
+            Known::PutOff(failure) => Pass::Fail(failure.clone()),
         }
     }
 
@@ -119,16 +119,16 @@ impl Gate {
         ticket.version == self.version
     }
 
-    /// The server let the time of a lane that tried pass.
-    pub(super) fn unanswered(&mut self, failure: &Failure) {
+    /// The server put a lane that tried off, or let its time pass.
+    pub(super) fn put_off(&mut self, failure: &Failure) {
         if matches!(self.known, Known::Nothing) {
-            self.known = Known::Unanswered(failure.clone());
+            self.known = Known::PutOff(failure.clone());
         }
     }
 
     /// All that waited have been told.
     pub(super) fn told(&mut self) {
-        if matches!(self.known, Known::Unanswered(_)) {
+        if matches!(self.known, Known::PutOff(_)) {
             self.known = Known::Nothing;
         }
     }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_server_that_does_not_answer_is_waited_for_once() {
         let mut gate = gate();
-        gate.unanswered(&Failure::TimedOut { after: std::time::Duration::from_secs(1) });
+        gate.put_off(&Failure::TimedOut { after: std::time::Duration::from_secs(1) });
         assert!(matches!(gate.pass(false), Pass::Fail(Failure::TimedOut { .. })));
         gate.told();
         assert!(matches!(gate.pass(false), Pass::Go(_)));

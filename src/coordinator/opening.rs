@@ -95,9 +95,13 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     pub(super) fn opening_failed(&mut self, step: Step, failure: &Failure) {
         let first = self.lane.is_first_opening;
         let kind = if first { EventKind::ConnectFail } else { EventKind::ReconnectFail };
-        let is_late = step == Step::Auth && matches!(failure, Failure::TimedOut { .. });
-        if let Some(gate) = self.desk.gate(self.lane.id).filter(|_| is_late) {
-            gate.unanswered(failure);
+        let concerns_all = match failure {
+            Failure::TimedOut { .. } => step == Step::Auth,
+            Failure::Refused(reply) => step == Step::Auth && !reply.code().is_closing(),
+            _ => false,
+        };
+        if let Some(gate) = self.desk.gate(self.lane.id).filter(|_| concerns_all) {
+            gate.put_off(failure);
         }
         self.lane.disconnect();
         self.lane.was_tried = true;

@@ -302,6 +302,7 @@ impl Wire<'_> {
         let count = match count {
             Ok(count) => count,
             Err(error) => {
+                self.wipe_secrets();
                 self.broken(&error);
                 return Poll::Ready(false);
             }
@@ -310,11 +311,16 @@ impl Wire<'_> {
             say(self.journal, self.lane, Direction::Sent, bytes.get(..count).unwrap_or_default());
         }
         self.slot.keep_rest(is_fresh.then_some(&self.buffers.out), count);
+        self.wipe_secrets();
+        self.lane.session_mut().wrote(count, self.now);
+        if count == 0 { Poll::Pending } else { Poll::Ready(true) }
+    }
+
+    /// The buffer of all lanes does not keep what only one may know.
+    fn wipe_secrets(&mut self) {
         if self.lane.session().is_authenticating() {
             self.buffers.out.zeroize();
         }
-        self.lane.session_mut().wrote(count, self.now);
-        if count == 0 { Poll::Pending } else { Poll::Ready(true) }
     }
 
     fn broken(&mut self, error: &io::Error) {
