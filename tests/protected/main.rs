@@ -23,7 +23,7 @@ fn mails_go_out_under_tls_and_authenticated() {
             let host = host.hello("client.example").credentials(Credentials::password("tim,=x", "pässword"));
             smol::block_on(async {
                 let mut mailer = Mailer::builder().host(host).connect().await.unwrap();
-                mailer.send_all((0..10).map(|number| support::mail(number))).await.unwrap();
+                mailer.send_all((0..10).map(support::mail)).await.unwrap();
                 assert_eq!(mailer.quit().await.unwrap().mails.delivered, 10);
             });
             let mails = sink.mails();
