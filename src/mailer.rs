@@ -18,7 +18,7 @@ use crate::auth::Credentials;
 use crate::callbacks::Callbacks;
 use crate::coordinator::{Coordinator, Progress, Standing};
 use crate::error::{Error, Full};
-use crate::event::{Event, Handler, Verdict, WithoutLane};
+use crate::event::{Event, EventKind, Handler, Verdict, WithoutLane};
 use crate::host::LaneId;
 use crate::journal::{Journal, Level};
 use crate::message::{Message, MessageId};
@@ -411,7 +411,7 @@ impl Watch {
         if event.kind.is_trouble() {
             let code = event.reply().map(|reply| reply.code());
             let blames_session = code.is_some_and(|code| code.is_closing() || code.blames_session());
-            if event.failure().is_some() || blames_session {
+            if event.failure().is_some() || blames_session || event.kind == EventKind::AuthFail {
                 self.last_trouble = Some(event.to_string());
             }
             if self.journal.wants(Level::TROUBLE) {
