@@ -214,6 +214,12 @@ impl Handler for Log {
     fn connect_fail(&mut self, event: &Event<'_>) -> Verdict {
         self.saw(event)
     }
+    fn auth_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.saw(event)
+    }
+    fn auth_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.saw(event)
+    }
     fn reconnect_pass(&mut self, event: &Event<'_>) -> Verdict {
         self.saw(event)
     }
