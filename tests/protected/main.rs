@@ -1,7 +1,11 @@
 //! The mailer under TLS and with AUTH, against the sink.
 
+mod auth;
 #[path = "../support/certs.rs"]
 mod certs;
+#[allow(dead_code, reason = "each test program uses its own part of this")]
+#[path = "../sockets/scripted.rs"]
+mod scripted;
 #[path = "../support/mod.rs"]
 mod support;
 
