@@ -14,13 +14,14 @@ use std::fmt::Write;
 use std::io::{Error, Read};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use script::{Asked, Does, Script, lane, mail, mail_to};
-use smtp_bulk::coordinator::Standing;
+use smtp_bulk::coordinator::{BatchSettings, Standing};
 use smtp_bulk::{
-    Content, EventKind, Failure, LaneId, Message, MessageVerdict, SessionVerdict, Step, Verdict,
+    Content, Credentials, EventKind, Failure, LaneId, Message, MessageVerdict, Security, SessionVerdict,
+    Step, Verdict,
 };
 
 use EventKind as K;
@@ -97,6 +98,52 @@ enum Scene {
     Broken,
 }
 
+/// What the host asks for beyond a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Guard {
+    Nothing,
+    Implicit,
+    StartTls,
+    Password,
+    /// A password, in whose place another comes while its refusal is on the
+    /// way.
+    ChangingPassword,
+    /// A token, whose source has none at first.
+    NoToken,
+    /// A token, whose source has no second one at first.
+    NoSecondToken,
+}
+
+impl Guard {
+    fn security(self) -> Security {
+        match self {
+            Guard::Implicit => Security::Implicit,
+            Guard::StartTls => Security::StartTls,
+            _ => Security::None,
+        }
+    }
+
+    fn credentials(self) -> Option<Credentials> {
+        let credentials = match self {
+            Guard::Nothing | Guard::Implicit | Guard::StartTls => return None,
+            Guard::Password | Guard::ChangingPassword => Credentials::password("tim", "secret"),
+            Guard::NoToken => credentials_without_token(1),
+            Guard::NoSecondToken => credentials_without_token(2),
+        };
+        Some(credentials.allow_without_tls())
+    }
+}
+
+/// Credentials whose source fails when it is asked for this token, and gives
+/// all others.
+fn credentials_without_token(missing: u32) -> Credentials {
+    let asked = AtomicU32::new(0);
+    Credentials::oauth_from("tim", move || match asked.fetch_add(1, Relaxed) + 1 {
+        number if number == missing => Err("the vault is shut".into()),
+        number => Ok(format!("token{number}").into()),
+    })
+}
+
 /// The connection after the event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Link {
@@ -120,11 +167,14 @@ struct Row {
     asked: &'static str,
     /// Each of these brings the same about.
     peers: &'static [Peer],
+    /// So does each of these.
+    guards: &'static [Guard],
     link: Link,
 }
 
 const fn row(kind: K, step: Step, about: &'static str, scene: Scene) -> Row {
-    Row { kind, step, about, scene, asked: "", peers: &[Peer::Friendly], link: Link::Fit }
+    let (peers, guards) = (&[Peer::Friendly], &[Guard::Nothing]);
+    Row { kind, step, about, scene, asked: "", peers, guards, link: Link::Fit }
 }
 
 impl Row {
@@ -134,6 +184,10 @@ impl Row {
 
     const fn leaves(self, link: Link) -> Row {
         Row { link, ..self }
+    }
+
+    const fn guarded(self, guards: &'static [Guard]) -> Row {
+        Row { guards, ..self }
     }
 
     fn has_mail(&self) -> bool {
@@ -171,17 +225,80 @@ const GONE: &[Peer] = &[Peer::Close, Peer::Silence, Peer::Say("huh\r\n"), Peer::
 const SURPLUS: &[Peer] = &[Peer::Say("250 queued\r\n421 closing\r\n"), Peer::Say("250 queued\r\n2")];
 const CUT: &[Peer] = &[Peer::Close, Peer::Say("huh\r\n"), Peer::Say("250 early\r\n")];
 
+const UNPROTECTED: &[Peer] = &[Peer::Refuse, Peer::Close, Peer::Silence];
+const NO_UPGRADE: &[Peer] = &[
+    Peer::Say("454 4.7.0 later\r\n"),
+    Peer::Say("502 what\r\n"),
+    Peer::Say("huh\r\n"),
+    Peer::Close,
+    Peer::Silence,
+];
+const NO_OFFER: &[Peer] =
+    &[Peer::Say("250 mx.example\r\n"), Peer::Say("250-mx.example\r\n250 AUTH PLAIN\r\n")];
+const NO_LOGIN: &[Peer] = &[
+    Peer::Say("454 4.7.0 later\r\n"),
+    Peer::Say("421 4.7.0 closing\r\n"),
+    Peer::Say("235 welcome\r\n250 ok\r\n"),
+    Peer::Say("huh\r\n"),
+    Peer::Close,
+    Peer::Silence,
+];
+const WRONG_PASSWORD: &[Peer] = &[
+    Peer::Say("535 5.7.8 no\r\n"),
+    Peer::Say("530 5.7.0 no\r\n"),
+    Peer::Say("534 5.7.9 too weak\r\n"),
+    Peer::Say("501 5.5.2 what\r\n"),
+];
+const FOREIGN: &[Peer] =
+    &[Peer::Say("250-mx.example\r\n250 AUTH GSSAPI NTLM\r\n"), Peer::Say("250 mx.example\r\n")];
+const BAD_CHALLENGE: &[Peer] = &[Peer::Say("334 !!!\r\n"), Peer::Say("334 cGFyZG9uPw==\r\n")];
+
+const OPENING_GUARDS: &[Guard] = &[Guard::Nothing, Guard::StartTls, Guard::Implicit, Guard::Password];
+const TLS: &[Guard] = &[Guard::StartTls, Guard::Implicit];
+const UPGRADE: &[Guard] = &[Guard::StartTls];
+const PASSWORD: &[Guard] = &[Guard::Password];
+const CHANGING: &[Guard] = &[Guard::ChangingPassword];
+const NO_TOKEN: &[Guard] = &[Guard::NoToken];
+const NO_SECOND_TOKEN: &[Guard] = &[Guard::NoSecondToken];
+
 const SESSION_BLAME: &str = "500 502 503 530 538";
 
 const ROWS: &[Row] = &[
-    row(K::ConnectPass, Step::Ehlo, "", Scene::First),
+    row(K::ConnectPass, Step::Ehlo, "", Scene::First).guarded(OPENING_GUARDS),
     row(K::ConnectFail, Step::Connect, "no connection", Scene::First).when(
         "connect",
         OPENING_FAILS,
         Link::None,
     ),
     row(K::ConnectFail, Step::Greeting, "no session", Scene::First).when("greeting", TURNED_AWAY, Link::None),
-    row(K::ReconnectPass, Step::Ehlo, "", Scene::Later),
+    row(K::ConnectFail, Step::StartTls, "STARTTLS not offered", Scene::First)
+        .when("EHLO", NO_OFFER, Link::None)
+        .guarded(UPGRADE),
+    row(K::ConnectFail, Step::StartTls, "no STARTTLS", Scene::First)
+        .when("STARTTLS", NO_UPGRADE, Link::None)
+        .guarded(UPGRADE),
+    row(K::ConnectFail, Step::Tls, "no TLS", Scene::First).when("TLS", UNPROTECTED, Link::None).guarded(TLS),
+    row(K::ConnectFail, Step::Auth, "AUTH 4yz, lost or late", Scene::First)
+        .when("AUTH", NO_LOGIN, Link::None)
+        .guarded(PASSWORD),
+    row(K::ConnectFail, Step::Auth, "no token", Scene::First).leaves(Link::None).guarded(NO_TOKEN),
+    row(K::AuthPass, Step::Auth, "", Scene::First).guarded(PASSWORD),
+    row(K::AuthFail, Step::Auth, "5yz", Scene::First)
+        .when("AUTH", WRONG_PASSWORD, Link::Fit)
+        .guarded(PASSWORD),
+    row(K::AuthFail, Step::Auth, "no mechanism in common", Scene::First)
+        .when("EHLO", FOREIGN, Link::Unfit)
+        .guarded(PASSWORD),
+    row(K::AuthFail, Step::Auth, "given up by the client", Scene::First)
+        .when("AUTH", BAD_CHALLENGE, Link::Unfit)
+        .guarded(PASSWORD),
+    row(K::AuthFail, Step::Auth, "changed meanwhile", Scene::First)
+        .when("AUTH", WRONG_PASSWORD, Link::Fit)
+        .guarded(CHANGING),
+    row(K::AuthFail, Step::Auth, "given up, changed meanwhile", Scene::First)
+        .when("AUTH", BAD_CHALLENGE, Link::Unfit)
+        .guarded(CHANGING),
+    row(K::ReconnectPass, Step::Ehlo, "", Scene::Later).guarded(OPENING_GUARDS),
     row(K::ReconnectFail, Step::Connect, "no connection", Scene::Later).when(
         "connect",
         OPENING_FAILS,
@@ -192,6 +309,21 @@ const ROWS: &[Row] = &[
         TURNED_AWAY,
         Link::None,
     ),
+    row(K::ReconnectFail, Step::StartTls, "STARTTLS not offered", Scene::Later)
+        .when("EHLO", NO_OFFER, Link::None)
+        .guarded(UPGRADE),
+    row(K::ReconnectFail, Step::StartTls, "no STARTTLS", Scene::Later)
+        .when("STARTTLS", NO_UPGRADE, Link::None)
+        .guarded(UPGRADE),
+    row(K::ReconnectFail, Step::Tls, "no TLS", Scene::Later)
+        .when("TLS", UNPROTECTED, Link::None)
+        .guarded(TLS),
+    row(K::ReconnectFail, Step::Auth, "AUTH 4yz, lost or late", Scene::Later)
+        .when("AUTH", NO_LOGIN, Link::None)
+        .guarded(PASSWORD),
+    row(K::ReconnectFail, Step::Auth, "no token", Scene::Later)
+        .when("AUTH", WRONG_PASSWORD, Link::None)
+        .guarded(NO_SECOND_TOKEN),
     row(K::Pass, Step::Mail, "", Scene::Mail),
     row(K::Pass, Step::Rcpt, "", Scene::Two),
     row(K::Pass, Step::Data, "", Scene::Mail).leaves(Link::Unfit),
@@ -272,6 +404,7 @@ struct Seen {
 struct Play<'a> {
     row: &'a Row,
     peer: Peer,
+    guard: Guard,
     verdict: Verdict,
     in_batch: bool,
     script: Script,
@@ -311,8 +444,14 @@ fn this_mail(scene: Scene) -> Message {
 }
 
 impl Play<'_> {
-    fn new(row: &Row, peer: Peer, verdict: Verdict, in_batch: bool) -> Play<'_> {
-        let mut script = Script::new(&[1, 1]);
+    fn new(row: &Row, (peer, guard): (Peer, Guard), verdict: Verdict, in_batch: bool) -> Play<'_> {
+        let mut script = Script::with(&[1, 1], BatchSettings::default(), |host| {
+            // A change is one for all hosts.
+            if host.name == "b.example" || guard == Guard::ChangingPassword {
+                host.security = guard.security();
+                host.credentials = guard.credentials();
+            }
+        });
         let fired = Rc::new(Cell::new(false));
         let asked_once = Rc::clone(&fired);
         let (kind, step) = (row.kind, row.step);
@@ -320,7 +459,7 @@ impl Play<'_> {
             let meant = (event.kind, event.step, event.lane) == (kind, step, HERE);
             if meant && !asked_once.replace(true) { verdict } else { Verdict::DEFAULT }
         });
-        Play { row, peer, verdict, in_batch, script, fired }
+        Play { row, peer, guard, verdict, in_batch, script, fired }
     }
 
     /// The server of the lane in question does what the row says, once.
@@ -404,6 +543,10 @@ impl Play<'_> {
         }
         self.serve();
         self.script.stuck.clear();
+        if self.in_batch && !self.row.has_mail() && matches!(self.peer, Peer::Silence) {
+            // The batch goes on for longer than the silence.
+            self.script.stuck = vec![THERE];
+        }
         if self.row.scene == Scene::Resting {
             self.script.lane_mut(HERE).session_mut().lost(Failure::Closed);
         }
@@ -438,10 +581,12 @@ impl Play<'_> {
     /// Steps up to the event; says how long the wire was before it.
     fn reach_the_event(&mut self) -> usize {
         for _ in 0..30 {
-            let before = self.script.wire.len();
+            let mut before = self.script.wire.len();
             self.script.settle();
             if !self.fired.get() {
                 self.script.sweep();
+                self.change_credentials();
+                before = self.script.wire.len();
             }
             if !self.fired.get() && !self.script.coordinator.is_step_over() {
                 self.script.wait();
@@ -454,6 +599,20 @@ impl Play<'_> {
             }
         }
         panic!("{} {:?}: no such event in {:?}", self.row.label(), self.peer, self.script.wire);
+    }
+
+    /// Where they are to change, they do as soon as they are refused, and
+    /// before anybody has looked at the refusal.
+    fn change_credentials(&mut self) {
+        // What there is to judge while a lane is opening, and not about its opening, is of AUTH.
+        let lane = self.script.lane(HERE);
+        let session = lane.session();
+        let is_judged = session.has_answer() || session.failure().is_some();
+        let is_refused = lane.standing() == Standing::Opening && is_judged;
+        if self.guard == Guard::ChangingPassword && is_refused {
+            let others = Credentials::password("tim", "better").allow_without_tls();
+            self.script.coordinator.authenticate(&others);
+        }
     }
 
     fn has_connected(&self, id: LaneId, since: usize) -> bool {
@@ -540,6 +699,10 @@ fn expected(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Se
     if row.about == "short of descriptors" && code == 1 {
         return SessionFate::Reopens { at_end: false, waits: true };
     }
+    // Nobody goes on with what was refused, whatever is said to it.
+    if row.kind == K::AuthFail && row.guards != CHANGING {
+        return SessionFate::Retires;
+    }
     let waits = row.link == Link::None;
     let reopens = SessionFate::Reopens { at_end: in_batch, waits };
     match (code, row.link) {
@@ -566,12 +729,13 @@ fn verdict(code: u16, message: MessageVerdict) -> Verdict {
 
 /// Plays a row with every one of its servers, which must all come to the same.
 fn played(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Seen {
-    let mut all = row.peers.iter().map(|peer| {
-        let seen = Play::new(row, *peer, verdict(code, message), in_batch).seen();
+    let pairs = row.peers.iter().flat_map(|peer| row.guards.iter().map(|guard| (*peer, *guard)));
+    let mut all = pairs.map(|pair| {
+        let seen = Play::new(row, pair, verdict(code, message), in_batch).seen();
         assert_eq!(
             seen.session,
             expected(row, code, message, in_batch),
-            "{} {peer:?} {code} {in_batch}",
+            "{} {pair:?} {code} {in_batch}",
             row.label()
         );
         seen

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::smtp_bulk::coordinator::{BatchSettings, Coordinator, Lane, Link, Progress, Standing};
 use super::smtp_bulk::host::{Hello, HostSettings};
 use super::smtp_bulk::{
-    Envelope, Event, EventKind, Failure, Handler, IoFault, LaneId, Message, MessageId, Report, Step, Verdict,
+    Envelope, Event, EventKind, Failure, Handler, IoFault, LaneId, Message, MessageId, Report, Step,
+    TlsFault, TlsProblem, Verdict,
 };
 
 /// Rounds after which a script is taken for one that never ends.
@@ -21,13 +22,14 @@ pub enum Does {
     /// Says nothing, and is never heard again on this connection.
     Hang,
     Close,
-    /// The connection cannot be made. Only to "connect".
+    /// The connection cannot be made, or not be protected. Only to "connect"
+    /// and "TLS".
     Refuse,
     /// We ourselves lack the means to connect, and try again after this.
     Postpone(Duration),
 }
 
-/// What a server is asked: "connect", "greeting", a command's verb,
+/// What a server is asked: "connect", "TLS", "greeting", a command's verb,
 /// "mid-content" when half of the content has arrived, or "content".
 pub struct Asked<'a> {
     pub lane: LaneId,
@@ -402,15 +404,43 @@ impl Line<'_> {
             Some(Does::Hang) => {}
             _ => {
                 self.lane.connected(None, self.now);
-                self.answer("greeting", "", "220 mx.example\r\n");
+                self.greet();
             }
         }
         true
     }
 
+    /// Says the greeting, if it is the server's turn.
+    fn greet(&mut self) {
+        if self.lane.session().step() == Step::Greeting {
+            self.answer("greeting", "", "220 mx.example\r\n");
+        }
+    }
+
+    fn shake_hands(&mut self) {
+        match self.ask("TLS", "") {
+            None => {
+                self.lane.session_mut().secured(self.now);
+                self.greet();
+            }
+            Some(Does::Hang) => self.server.is_deaf = true,
+            Some(Does::Refuse) => {
+                let problem = TlsProblem::UnknownIssuer;
+                let (server_name, text) = ("mx.example".into(), "self-signed certificate".into());
+                let fault = TlsFault { problem, server_name, text };
+                self.lane.session_mut().lost(Failure::Tls(fault));
+            }
+            Some(_) => self.lane.session_mut().lost(Failure::Closed),
+        }
+    }
+
     fn talk(&mut self) -> bool {
         if self.server.is_deaf {
             return false;
+        }
+        if self.lane.session().wants_tls() {
+            self.shake_hands();
+            return true;
         }
         let mut out = Vec::new();
         let session = self.lane.session_mut();
@@ -454,7 +484,9 @@ impl Line<'_> {
                 "DATA" => "354 go on\r\n",
                 "QUIT" => "221 bye\r\n",
                 "AUTH" => "235 2.7.0 welcome\r\n",
-                "EHLO" => "250-mx.example\r\n250 AUTH PLAIN LOGIN XOAUTH2\r\n",
+                "EHLO" => "250-mx.example\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN XOAUTH2\r\n",
+                "STARTTLS" => "220 go on\r\n",
+                "*" => "501 given up\r\n",
                 "HELO" | "MAIL" | "RCPT" | "RSET" => "250 ok\r\n",
                 other => panic!("{other:?} is no command"),
             };
