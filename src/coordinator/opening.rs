@@ -15,12 +15,14 @@ use crate::session::Step;
 
 impl Coordinator {
     /// Other credentials for all hosts. Connections that are not authenticated
-    /// are so next, and the others when they are opened again; a lane that has
-    /// a mail in hand on the former is opened anew.
+    /// are so next, and the others when they are opened again; a lane that is
+    /// within a transaction on the former is opened anew, as AUTH has no place
+    /// there (RFC 4954 §4).
     pub fn authenticate(&mut self, credentials: &Credentials) {
         self.desk.gates.iter_mut().for_each(|gate| gate.change(credentials.clone()));
         for lane in self.lanes.iter_mut().filter(|lane| lane.link == Link::Up && !lane.is_leaving()) {
-            if lane.is_free() && !lane.session.is_authenticated() {
+            let is_fit = lane.is_free() && !lane.session.needs_reset();
+            if is_fit && !lane.session.is_authenticated() {
                 lane.enter(true);
                 lane.was_tried = false;
             } else if lane.standing != Standing::Opening && !lane.session.is_authenticated() {

@@ -340,6 +340,20 @@ fn a_lane_that_has_a_mail_in_hand_is_opened_anew() {
 }
 
 #[test]
+fn nobody_authenticates_within_a_transaction() {
+    let mut script = Script::new(&[1]);
+    script.open();
+    script.serve(once("RCPT", Does::Say("550 5.1.1 nobody\r\n")));
+    script.take(mail(1));
+    script.finish();
+    assert!(script.lane(lane(0, 0)).session().needs_reset());
+    script.coordinator.authenticate(&password("secret"));
+    script.run();
+    let said = script.said(lane(0, 0)).join(" ");
+    assert!(said.ends_with("MAIL RCPT QUIT connect greeting EHLO AUTH"), "{said}");
+}
+
+#[test]
 fn what_was_refused_is_of_no_consequence_when_it_was_changed_meanwhile() {
     for (code, connections) in [(1, 1), (104, 1), (102, 2), (202, 2)] {
         let verdict = Verdict::from_code(code).unwrap();
