@@ -171,6 +171,10 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn tries_again(&mut self, code: u16) -> bool {
         let ticket = self.lane.ticket;
         let Some(gate) = self.desk.gates.get_mut(self.lane.id.host as usize) else { return false };
+        // Others go by a ticket of their own.
+        if !gate.is_current(ticket) {
+            return false;
+        }
         let Some(credentials) = gate.credentials() else { return false };
         // 504: the mechanism is not known here, whatever was offered.
         if code == 504 && self.lane.session.try_another_mechanism(credentials, self.now) {

@@ -374,6 +374,21 @@ fn what_was_refused_is_of_no_consequence_when_it_was_changed_meanwhile() {
 }
 
 #[test]
+fn a_mechanism_that_is_not_known_is_not_followed_by_other_credentials_on_the_same_ticket() {
+    let mut script = with(&[2], password("old"));
+    script.serve(once("AUTH", Does::Hang));
+    script.run();
+    script.coordinator.authenticate(&password("new"));
+    let now = script.now;
+    script.lane_mut(lane(0, 0)).session_mut().receive(b"504 5.5.4 what?\r\n", now);
+    script.revive(lane(0, 0));
+    script.serve(when("AUTH", "535 5.7.8 no\r\n"));
+    script.exhaust();
+    assert_eq!(auths(&script), 2, "the new ones are said once: {:?}", script.wire);
+    assert!(script.progress.is_retired());
+}
+
+#[test]
 fn a_lane_that_sat_out_authenticates_before_it_goes_on() {
     let mut script = with(&[2], password("secret"));
     script.serve(|asked| (asked.what == "connect" && asked.lane.thread == 1).then_some(Does::Hang));
