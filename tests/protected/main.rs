@@ -6,8 +6,17 @@ mod certs;
 #[allow(dead_code, reason = "each test program uses its own part of this")]
 #[path = "../sockets/scripted.rs"]
 mod scripted;
+#[cfg(not(any(windows, target_vendor = "apple")))]
+mod handshakes;
+#[cfg(not(any(windows, target_vendor = "apple")))]
+mod peers;
+#[cfg(not(any(windows, target_vendor = "apple")))]
+mod settings;
+#[cfg(not(any(windows, target_vendor = "apple")))]
+mod starttls;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 
 use certs::Authority;
 use smtp_bulk::sink::Sink;
