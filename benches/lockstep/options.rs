@@ -44,7 +44,8 @@ impl Options {
     }
 }
 
-fn positive(name: &str, value: Option<&String>) -> Result<usize> {
+/// The number behind an option.
+pub fn positive(name: &str, value: Option<&String>) -> Result<usize> {
     let number = value.and_then(|value| value.parse().ok()).filter(|&number| number > 0);
     number.ok_or_else(|| format!("{name} takes a number above 0").into())
 }

@@ -65,10 +65,17 @@ pub fn compare(options: &Options, sessions: usize) -> Result<Comparison> {
     }
     let calls = if options.strace && strace::is_usable() {
         eprintln!("{sessions} sessions: counting system calls");
-        Some((strace::calls_per_mail(FLOOR, sessions)?, strace::calls_per_mail(options.rival, sessions)?))
+        Some((calls_per_mail(FLOOR, sessions)?, calls_per_mail(options.rival, sessions)?))
     } else {
         eprintln!("{sessions} sessions: system calls not counted (no usable strace, or not wanted)");
         None
     };
     Ok(Comparison { sessions, pairs, calls })
+}
+
+fn calls_per_mail(role: &'static str, sessions: usize) -> Result<Calls> {
+    strace::calls_per_mail(sessions, |mails, file| {
+        let run = Run { role, sessions, warm_up: sessions, mails };
+        spawn::client(run, Some(file)).map(drop)
+    })
 }

@@ -35,11 +35,11 @@ pub struct Run {
 
 /// Runs one client against one fresh server; under `strace` when told where it shall write.
 pub fn client(run: Run, strace: Option<&Path>) -> Result<Figures> {
-    let mut server = Server::start()?;
+    let mut server = Server::start(&[])?;
     let plan =
         Plan { server: server.address, sessions: run.sessions, warm_up: run.warm_up, mails: run.mails };
     let mut command = command_line(run.role, strace)?;
-    let figures = await_figures(command.args(plan.to_arguments()))?;
+    let figures = Figures::parse(&answer(command.args(plan.to_arguments()))?)?;
     let stored = server.stop()?;
     if figures.mails != plan.mails || stored != plan.total() {
         return Err(format!("{plan:?}: {} says {figures}, the server took {stored} mails", run.role).into());
@@ -47,7 +47,8 @@ pub fn client(run: Run, strace: Option<&Path>) -> Result<Figures> {
     Ok(figures)
 }
 
-fn command_line(role: &str, strace: Option<&Path>) -> Result<Command> {
+/// This binary in a role.
+pub fn command_line(role: &str, strace: Option<&Path>) -> Result<Command> {
     let own = std::env::current_exe()?;
     let mut command = match strace {
         None => Command::new(own),
@@ -61,10 +62,11 @@ fn command_line(role: &str, strace: Option<&Path>) -> Result<Command> {
     Ok(command)
 }
 
-fn await_figures(command: &mut Command) -> Result<Figures> {
+/// What a client has written when it has ended.
+pub fn answer(command: &mut Command) -> Result<String> {
     let mut client = Guard(command.spawn()?);
     let started = Instant::now();
-    // The client writes one short line, which the pipe holds until it is read here.
+    // The client writes a few short lines, which the pipe holds until they are read here.
     let status = loop {
         if let Some(status) = client.0.try_wait()? {
             break status;
@@ -81,20 +83,21 @@ fn await_figures(command: &mut Command) -> Result<Figures> {
     if !status.success() {
         return Err(format!("{status}: {command:?}").into());
     }
-    Figures::parse(&answer)
+    Ok(answer)
 }
 
 /// A server process; it ends when its standard input does, so it never outlives the orchestrator.
-struct Server {
-    address: SocketAddr,
+pub struct Server {
+    pub address: SocketAddr,
     process: Guard,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Server {
-    fn start() -> Result<Self> {
+    pub fn start(arguments: &[OsString]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut process = Guard(command.arg(SERVER).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
+        command.arg(SERVER).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Guard(command.spawn()?);
         let mut stdout = BufReader::new(process.0.stdout.take().ok_or("the server has no standard output")?);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
@@ -102,7 +105,7 @@ impl Server {
     }
 
     /// Ends the server and returns how many mails it took.
-    fn stop(&mut self) -> Result<usize> {
+    pub fn stop(&mut self) -> Result<usize> {
         drop(self.process.0.stdin.take());
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;

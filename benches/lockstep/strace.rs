@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::spawn::{self, Run};
 use crate::Result;
 
 /// Mails of the shorter run, at least; the longer run has four times as many.
@@ -39,11 +38,12 @@ pub fn is_usable() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-pub fn calls_per_mail(role: &'static str, sessions: usize) -> Result<Calls> {
+/// Counts two runs of different lengths; `run` sends so many mails with so many sessions, under
+/// `strace` that writes into the given file.
+pub fn calls_per_mail(sessions: usize, run: impl Fn(usize, &Path) -> Result<()>) -> Result<Calls> {
     let short = MAILS.div_ceil(sessions) * sessions;
     let long = short * 4;
-    let run = |mails| traced(Run { role, sessions, warm_up: sessions, mails });
-    let (before, after) = (run(short)?, run(long)?);
+    let (before, after) = (traced(short, &run)?, traced(long, &run)?);
     let mails = (long - short) as f64;
     let per_mail = |name: &String, count: &u64| {
         let set_up = before.get(name).copied().unwrap_or(0);
@@ -52,13 +52,13 @@ pub fn calls_per_mail(role: &'static str, sessions: usize) -> Result<Calls> {
     Ok(Calls(after.iter().map(|(name, count)| per_mail(name, count)).collect()))
 }
 
-fn traced(run: Run) -> Result<BTreeMap<String, u64>> {
-    let name = format!("lockstep-{}-{}.strace", std::process::id(), run.role);
+fn traced(mails: usize, run: impl Fn(usize, &Path) -> Result<()>) -> Result<BTreeMap<String, u64>> {
+    let name = format!("calls-{}-{mails}.strace", std::process::id());
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let answer = spawn::client(run, Some(&file));
+    let ran = run(mails, &file);
     let text = std::fs::read_to_string(&file);
     let _ = std::fs::remove_file(&file);
-    answer?;
+    ran?;
     let text = text?;
     let calls: BTreeMap<_, _> = text.lines().filter_map(row).collect();
     if calls.is_empty() {
