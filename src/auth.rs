@@ -224,6 +224,14 @@ impl Credentials {
 
     /// Sends names and password as they are, without SASLprep: for servers
     /// that compare octets, and passwords that SASLprep prohibits.
+    ///
+    /// Postfix with Dovecot 2.3, against which this crate is tested, compares
+    /// octets, by PLAIN and SCRAM alike: names and passwords have to be sent as
+    /// they were stored. Those that SASLprep changes, such as one with a
+    /// ligature, `№` or a no-break space, are therefore accepted raw where they
+    /// were stored as they were typed, and only without this where they were
+    /// stored prepared. All others, anything in ASCII or of composed letters
+    /// as in `pässwörd`, are the same either way.
     pub fn raw(mut self) -> Credentials {
         self.is_raw = true;
         if let Kind::Password(given) = &self.kind {

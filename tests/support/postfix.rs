@@ -4,8 +4,10 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
@@ -130,6 +132,64 @@ impl Postfix {
             }
             assert!(begun.elapsed() < PATIENCE, "{} of {count} mails:\n{}", mails.len(), self.log());
             // It needs the processor more than we do.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The mechanism and the user by which each mail came, by its Message-Id; of so many at least.
+    pub fn wait_for_senders(&self, count: usize) -> BTreeMap<String, (String, String)> {
+        let log = self.wait_for_log(|log| log.matches(": message-id=<").count() >= count);
+        let (mut by_queue, mut by_mail) = (BTreeMap::new(), BTreeMap::new());
+        for line in log.lines() {
+            // Behind the time and the process, a mail is named by its place in the queue.
+            let Some((queue, what)) = line.split_once("]: ").and_then(|(_, rest)| rest.split_once(": "))
+            else {
+                continue;
+            };
+            if let Some((_, sasl)) = what.split_once(", sasl_method=") {
+                let (mechanism, user) = sasl.split_once(", sasl_username=").unwrap();
+                by_queue.insert(queue, (mechanism.to_owned(), user.to_owned()));
+            } else if let Some(mail) = what.strip_prefix("message-id=") {
+                by_mail.extend(by_queue.remove(queue).map(|sender| (mail.to_owned(), sender)));
+            }
+        }
+        by_mail
+    }
+
+    /// How many AUTH it took and how many it refused, when all sessions have ended.
+    pub fn wait_for_auths(&self) -> (usize, usize) {
+        // A last session, known by its HELO: behind it the log knows of all that began before it.
+        let lasts = |log: &str| log.matches(" helo=1 ").count();
+        let before = lasts(&self.log());
+        let mut last = BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, self.plain)).unwrap());
+        for command in ["HELO last.example\r\n", "QUIT\r\n", ""] {
+            let mut reply = String::new();
+            last.read_line(&mut reply).unwrap();
+            assert!(reply.starts_with('2'), "{reply}");
+            last.get_mut().write_all(command.as_bytes()).unwrap();
+        }
+        let log = self.wait_for_log(|log| {
+            let (begun, ended) = (log.matches("]: connect from "), log.matches("]: disconnect from "));
+            lasts(log) > before && begun.count() == ended.count()
+        });
+        // `auth=1`, or `auth=1/3` where two of three were refused.
+        let counts = log.split(" auth=").skip(1).map(|rest| {
+            let digits = rest.split(' ').next().unwrap().trim_end();
+            let (taken, all) = digits.split_once('/').unwrap_or((digits, digits));
+            (taken.parse::<usize>().unwrap(), all.parse::<usize>().unwrap())
+        });
+        counts.fold((0, 0), |sum, (taken, all)| (sum.0 + taken, sum.1 + all - taken))
+    }
+
+    /// Waits for this to be in the log, which is written a moment after the deed.
+    fn wait_for_log(&self, condition: impl Fn(&str) -> bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let log = self.log();
+            if condition(&log) {
+                return log;
+            }
+            assert!(begun.elapsed() < PATIENCE, "never seen in the log:\n{log}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
