@@ -776,7 +776,8 @@ fn a_server_that_stays_unready_retires_its_lanes() {
     let error = run(builder.threads(4).connect()).expect_err("it is never ready");
     assert!(error.to_string().ends_with("refused: 454 4.7.0 later"), "{error}");
     assert_eq!((log.trouble().len(), log.of_kind(EventKind::AuthFail).len()), (12, 0));
-    assert_eq!(final_counts(&sink).auth_attempts, 12);
+    // What one lane is told holds for those that wait with it.
+    assert!((3..=12).contains(&final_counts(&sink).auth_attempts));
 }
 
 #[test]
