@@ -203,12 +203,12 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.session.answer_judged();
         self.lane.was_tried = true;
         if !are_others {
-            self.lane.retire(self.now);
-        } else if verdict == SessionVerdict::Default && self.lane.session.is_usable() {
-            self.lane.enter(true);
-        } else {
-            self.act(verdict, false);
+            return self.lane.retire(self.now);
         }
+        if self.lane.session.is_usable() {
+            self.lane.enter(true);
+        }
+        self.act(verdict, false);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::script::Seen;
 use super::*;
 use crate::auth::Credentials;
 use crate::failure::Failure;
@@ -370,6 +371,10 @@ fn what_was_refused_is_of_no_consequence_when_it_was_changed_meanwhile() {
         assert!(script.lanes().all(|lane| lane.standing() == Standing::Active), "{code}");
         let connects = script.said(lane(0, 0)).iter().filter(|said| **said == "connect").count();
         assert_eq!(connects, connections, "{code}");
+        use EventKind as E;
+        let passed =
+            |seen: &&Seen| seen.lane == lane(0, 0) && matches!(seen.kind, E::ConnectPass | E::ReconnectPass);
+        assert_eq!(script.notes.seen.iter().filter(passed).count(), connections, "{code}: told once each");
     }
 }
 
