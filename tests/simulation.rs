@@ -7,9 +7,12 @@
 //! in a test build.
 
 mod simulation {
+    pub mod accounts;
     pub mod attempts;
+    pub mod callbacks;
     pub mod effects;
     pub mod faults;
+    pub mod logins;
     pub mod model;
     pub mod peer;
     pub mod plan;

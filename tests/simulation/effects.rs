@@ -10,6 +10,7 @@ use smtp_bulk::host::HostSettings;
 use smtp_bulk::{EventKind, LaneId, SessionVerdict, Step, Verdict};
 
 use super::attempts::Attempts;
+use super::logins::Logins;
 use super::model::{Model, Seen, doubled, effective, forget, is_restart};
 
 /// Whether a restart that a callback asked for is within its bound.
@@ -30,7 +31,17 @@ struct Before {
     has_failed: bool,
     has_begun: bool,
     in_doubt: bool,
+    is_authenticated: bool,
+    /// Another lane authenticates first.
+    waits: bool,
     held: usize,
+}
+
+/// A lane and its host's credentials after a settle.
+#[derive(Clone, Copy, Debug)]
+struct Door {
+    must_authenticate: bool,
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -39,6 +50,7 @@ pub struct Effects {
     hosts: Vec<HostSettings>,
     models: Vec<Model>,
     before: Vec<Before>,
+    doors: Vec<Door>,
     waited_for: bool,
     seen: Vec<(Seen, Allowed)>,
     last: Option<Seen>,
@@ -69,6 +81,7 @@ impl Effects {
             hosts: lanes.iter().map(|lane| hosts[lane.id().host as usize].clone()).collect(),
             models: models.collect(),
             before: Vec::new(),
+            doors: Vec::new(),
             waited_for: false,
             seen: Vec::new(),
             last: None,
@@ -121,6 +134,7 @@ impl Effects {
             "lane {lane} is opened before its back-off is over"
         );
         assert!(!self.closing, "lane {lane} is opened after the last word");
+        model.is_first = !model.has_been_open;
         model.dials += 1;
         assert!(model.dials <= model.most_dials, "lane {lane} is opened {} times in a row", model.dials);
         (model.opens_from, model.opens_by) = (None, None);
@@ -136,9 +150,9 @@ impl Effects {
                 assert!(!model.has_been_open, "connect_pass twice on lane {}", seen.lane);
                 model.has_been_open = true;
             }
-            EventKind::ConnectFail => assert!(!model.has_been_open, "connect_fail for a later opening"),
+            EventKind::ConnectFail => assert!(model.is_first, "connect_fail for a later opening"),
             EventKind::ReconnectPass | EventKind::ReconnectFail => {
-                assert!(model.has_been_open, "{} for a first opening", seen.kind);
+                assert!(!model.is_first, "{} for a first opening", seen.kind);
             }
             _ => {}
         }
@@ -209,6 +223,8 @@ impl Effects {
                 has_failed: session.failure().is_some(),
                 has_begun: session.has_flight_begun(),
                 in_doubt: session.is_in_doubt(),
+                is_authenticated: session.is_authenticated(),
+                waits: lane.standing() == Standing::Opening && session.is_ready() && !session.has_answer(),
                 held: lane.held(),
             }
         }));
@@ -216,12 +232,29 @@ impl Effects {
         self.finished = false;
     }
 
+    /// Another settle follows at once: a lane that was closed is not waited for.
+    pub fn settled_in_part(&mut self, lanes: &[Lane]) {
+        self.waited_for &= lanes.iter().any(Lane::is_waited_for);
+    }
+
     pub fn in_doubt(&self, lane: usize) -> bool {
         self.before[lane].in_doubt
     }
 
-    pub fn after_settle(&mut self, lanes: &[Lane], progress: &Progress, batches: u64, now: Duration) {
+    pub fn after_settle(
+        &mut self,
+        lanes: &[Lane],
+        progress: &Progress,
+        logins: &Logins,
+        batches: u64,
+        now: Duration,
+    ) {
         self.close_event();
+        let door = |(index, lane): (usize, &Lane)| Door {
+            must_authenticate: logins.must_authenticate(index, lane),
+            is_refused: logins.is_refused(index),
+        };
+        self.doors = lanes.iter().enumerate().map(door).collect();
         let seen = std::mem::take(&mut self.seen);
         let ended = batches > self.batches;
         let renewal = self.restarts_now(&seen, ended);
@@ -336,6 +369,7 @@ impl Effects {
     /// content is out.
     fn check_lane_renewed(&mut self, index: usize, lane: &Lane, now: Duration) {
         let before = self.before[index];
+        let shut_out = self.is_shut_out(index, lane);
         let model = &mut self.models[index];
         let wait = model.renewal_wait.take();
         forget(model);
@@ -350,6 +384,11 @@ impl Effects {
             assert!(lane.link() == Link::Down, "lane {index} waits with a connection");
             model.opens_from = Some(now + wait / 2);
             model.opens_by = Some(now + wait + SLACK);
+            return;
+        }
+        // A restart leaves it to its opening, which then fails as another's did.
+        let has_waited_in_vain = before.waits && lane.link() == Link::Down;
+        if shut_out || has_waited_in_vain {
             return;
         }
         assert_eq!(lane.standing(), Standing::Opening, "lane {index} is not opened anew");
@@ -422,7 +461,8 @@ impl Effects {
         let is_same = lane.connection() == before.connection && !lane.session().is_leaving();
         let Some(seen) = own.last() else {
             let healthy = before.is_up && !before.has_failed;
-            assert!(is_same || !healthy, "lane {index} loses its connection for no reason");
+            let may_end = !healthy || self.is_shut_out(index, lane);
+            assert!(is_same || may_end, "lane {index} loses its connection for no reason");
             return;
         };
         let spoken = own.iter().filter(|one| one.verdict.session != SessionVerdict::Default).count();
@@ -439,7 +479,9 @@ impl Effects {
         let running = self.batch_running && !ended;
         let goes_on =
             seen.kind == EventKind::Pass && seen.step != Step::Content && seen.verdict == Verdict::DEFAULT;
-        let usable = goes_on || before.is_ready && !(seen.step == Step::Data && seen.kind == EventKind::Pass);
+        let failed = matches!(seen.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
+        let usable = goes_on
+            || !failed && before.is_ready && !(seen.step == Step::Data && seen.kind == EventKind::Pass);
         match effective(seen, usable) {
             SessionVerdict::Retire => {
                 assert_eq!(lane.standing(), Standing::Retired, "101 on lane {index}: {seen:?}");
@@ -448,17 +490,29 @@ impl Effects {
             SessionVerdict::ReconnectAtBatchEnd => {
                 self.check_reconnect(index, lane, seen, running.then_some(batches), now);
             }
+            SessionVerdict::Bench | SessionVerdict::Default if self.is_shut_out(index, lane) => {}
             SessionVerdict::Bench => {
                 assert!(is_same, "104 on lane {index} closes its connection");
-                let standing = if running { Standing::Benched } else { Standing::Active };
+                let standing = if running { Standing::Benched } else { self.in_use(index) };
                 assert_eq!(lane.standing(), standing, "104 on lane {index}: {seen:?}");
                 self.models[index].benched = running.then_some(batches);
             }
             _ => {
                 assert!(is_same, "lane {index} loses its connection to a 1: {seen:?}");
-                assert_eq!(lane.standing(), Standing::Active, "1 on lane {index}: {seen:?}");
+                assert_eq!(lane.standing(), self.in_use(index), "1 on lane {index}: {seen:?}");
             }
         }
+    }
+
+    /// Where a lane stands whose connection is fit.
+    fn in_use(&self, index: usize) -> Standing {
+        if self.doors[index].must_authenticate { Standing::Opening } else { Standing::Active }
+    }
+
+    /// It was of no use to open the lane: what it would say has been refused.
+    fn is_shut_out(&self, index: usize, lane: &Lane) -> bool {
+        let was_outside = !self.before[index].is_authenticated;
+        was_outside && self.doors[index].is_refused && lane.standing() == Standing::Retired
     }
 
     /// 102, or 202 when `until` is no batch: the old connection is at its end
@@ -519,6 +573,7 @@ impl Effects {
 
     /// A lane retires for a reason, and stays so until a restart.
     fn check_retirement(&mut self, index: usize, lane: &Lane, seen: &[(Seen, Allowed)], perhaps: bool) {
+        let shut_out = self.is_shut_out(index, lane);
         let model = &mut self.models[index];
         let retired = lane.standing() == Standing::Retired;
         if retired && !model.retired && !self.closing && !perhaps {
@@ -527,7 +582,7 @@ impl Effects {
                 .any(|(one, _)| one.lane == index && one.verdict.session == SessionVerdict::Retire);
             let bound = self.hosts[index].max_connect_failures;
             assert!(
-                said || model.setbacks >= bound,
+                said || shut_out || model.setbacks >= bound,
                 "lane {index} retires after {} setbacks",
                 model.setbacks
             );

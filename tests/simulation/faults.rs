@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use smtp_bulk::{Step, Timeouts};
+use smtp_bulk::{Security, Step, Timeouts};
 
+use super::logins::Logins;
 use super::plan::{self, Odds};
 use super::truth::Truth;
 
@@ -17,6 +18,8 @@ pub struct Scene<'a> {
     pub always: Option<(Step, u16)>,
     pub timeouts: &'a Timeouts,
     pub truth: &'a mut Truth,
+    pub security: Security,
+    pub logins: &'a mut Logins,
 }
 
 impl Scene<'_> {
@@ -42,10 +45,12 @@ impl Scene<'_> {
     }
 }
 
-fn timeout(timeouts: &Timeouts, step: Step) -> Duration {
+pub fn timeout(timeouts: &Timeouts, step: Step) -> Duration {
     match step {
         Step::Greeting => timeouts.greeting,
         Step::Ehlo | Step::Helo => timeouts.ehlo,
+        Step::StartTls | Step::Tls => timeouts.tls,
+        Step::Auth => timeouts.auth,
         Step::Mail => timeouts.mail,
         Step::Rcpt => timeouts.rcpt,
         Step::Data => timeouts.data,
@@ -80,8 +85,14 @@ pub fn conduct(scene: &mut Scene<'_>, step: Step, hoped: u16, has_accepted: bool
     if step == Step::Rcpt && has_accepted && scene.chance(odds.too_many) {
         return Conduct::Say(if scene.random.bool() { 452 } else { 552 });
     }
+    if step == Step::Auth && scene.chance(odds.challenge) {
+        return Conduct::Say(334);
+    }
     if scene.chance(odds.refuse) {
-        return Conduct::Say(plan::refusal(scene.random));
+        return Conduct::Say(match step {
+            Step::Auth => plan::auth_refusal(scene.random),
+            _ => plan::refusal(scene.random),
+        });
     }
     if scene.chance(odds.wrong) {
         return Conduct::Say(wrong(scene.random, step));
@@ -106,7 +117,11 @@ pub fn conduct(scene: &mut Scene<'_>, step: Step, hoped: u16, has_accepted: bool
 
 /// A code of a class that the step does not hope for, and that is no refusal.
 fn wrong(random: &mut Rng, step: Step) -> u16 {
-    let codes: &[u16] = if step == Step::Data { &[250, 200, 334] } else { &[354, 334, 399] };
+    let codes: &[u16] = match step {
+        Step::Data => &[250, 200, 334],
+        Step::Auth => &[354, 399, 300],
+        _ => &[354, 334, 399],
+    };
     codes.get(random.usize(0..codes.len())).copied().unwrap_or(399)
 }
 
@@ -123,8 +138,12 @@ pub fn reply(random: &mut Rng, code: u16, serial: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The answer to EHLO, whose offers nothing here depends on.
-pub fn offers(random: &mut Rng, code: u16, serial: usize) -> Vec<u8> {
+/// The answer to EHLO, with these offers that something depends on.
+pub fn offers(random: &mut Rng, code: u16, serial: usize, offers: &[String]) -> Vec<u8> {
+    if code / 100 == 2 && !offers.is_empty() {
+        let lines: String = offers.iter().map(|offer| format!("{code}-{offer}\r\n")).collect();
+        return format!("{code}-mx #{serial}\r\n{lines}{code} SIZE 1000\r\n").into_bytes();
+    }
     match random.u8(0..2) {
         0 => format!("{code}-mx #{serial}\r\n{code}-SIZE 1000\r\n{code} PIPELINING\r\n").into_bytes(),
         _ => reply(random, code, serial),

@@ -53,6 +53,8 @@ pub struct Model {
     /// perhaps.
     pub dying: Option<(u64, bool)>,
     pub has_been_open: bool,
+    /// No connection had stood when this one was dialled.
+    pub is_first: bool,
     /// When it was dealt the mail that it holds.
     pub dealt_at: Option<Duration>,
     /// Openings since a mail was finished, and how many there may be.
@@ -66,6 +68,7 @@ pub fn forget(model: &mut Model) {
     let kept = model.clone();
     *model = Model {
         has_been_open: kept.has_been_open,
+        is_first: kept.is_first,
         renewal_wait: kept.renewal_wait,
         dealt_at: kept.dealt_at,
         dials: kept.dials,

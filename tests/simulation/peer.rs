@@ -2,10 +2,13 @@
 //! command has to be exactly what RFC 5321 allows at that moment, or the run
 //! has failed. Its own replies go wrong as the odds of the run say.
 
+mod door;
+
 use std::time::Duration;
 
 use smtp_bulk::Step;
 
+use super::accounts::Dialogue;
 use super::faults::{self, Conduct, Scene};
 use super::truth::{Place, Said};
 
@@ -36,10 +39,14 @@ pub struct Arrival {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Greeting,
+    /// Nothing may come but a TLS handshake.
+    Shaking,
     Hello,
     /// EHLO was refused for good: only HELO may follow.
     HelloRefused,
     Open,
+    /// Lines are responses to challenges.
+    Login,
     Content,
     /// The server has closed, or will never listen again.
     Gone,
@@ -109,6 +116,18 @@ pub struct Peer {
     /// The client is gone; what still arrives was sent before.
     pub is_orphan: bool,
     pub outbox: Vec<Arrival>,
+    has_tls: bool,
+    /// STARTTLS was said since the last EHLO.
+    has_tried_tls: bool,
+    is_authenticated: bool,
+    /// What the last answer to EHLO offered of TLS and AUTH.
+    offers: Vec<String>,
+    dialogue: Option<Dialogue>,
+    /// What is asked next in it.
+    challenge: Option<Vec<u8>>,
+    /// The last line of it.
+    heard: String,
+    responses: u32,
 }
 
 impl Peer {
@@ -127,11 +146,29 @@ impl Peer {
             is_stalled: false,
             is_orphan: false,
             outbox: Vec::new(),
+            has_tls: false,
+            has_tried_tls: false,
+            is_authenticated: false,
+            offers: Vec::new(),
+            dialogue: None,
+            challenge: None,
+            heard: String::new(),
+            responses: 0,
         };
-        if let Some(code) = peer.answer(scene, Step::Greeting, 220, (None, None)) {
-            peer.stage = if code / 100 == 2 { Stage::Hello } else { Stage::Gone };
+        if door::is_implicit(scene.security) {
+            peer.owes = false;
+            peer.await_client(scene);
+        } else {
+            peer.greet_client(scene);
         }
         peer
+    }
+
+    fn greet_client(&mut self, scene: &mut Scene<'_>) {
+        self.owes = true;
+        if let Some(code) = self.answer(scene, Step::Greeting, 220, (None, None)) {
+            self.stage = if code / 100 == 2 { Stage::Hello } else { Stage::Gone };
+        }
     }
 
     /// Octets arrive from the client.
@@ -174,11 +211,13 @@ impl Peer {
     fn command_octet(&mut self, octet: u8, scene: &mut Scene<'_>) {
         assert!(!self.owes || self.early.is_some(), "the client spoke before the reply to its last command");
         assert!(self.stage != Stage::Left, "the client spoke after QUIT");
+        assert!(self.stage != Stage::Shaking, "octets in the clear where TLS has to begin");
         let after_cr = self.line.last() == Some(&b'\r');
         assert_eq!(after_cr, octet == b'\n', "a bare CR or LF in a command");
         assert!(octet.is_ascii() && octet != 0, "octet {octet} in a command");
         self.line.push(octet);
-        assert!(self.line.len() <= 512, "a command line of more than 512 octets");
+        let most = if self.stage == Stage::Login { 12_288 } else { 512 };
+        assert!(self.line.len() <= most, "a line of more than {most} octets");
         if octet == b'\n' {
             let line = String::from_utf8(std::mem::take(&mut self.line)).expect("ASCII");
             self.command(line.trim_end_matches("\r\n"), scene);
@@ -190,7 +229,9 @@ impl Peer {
         let now = scene.now;
         scene.truth.note(|| format!("{now:?} lane {lane} connection {connection} C: {line}"));
         self.owes = true;
-        if let Some(from) = line.strip_prefix("MAIL FROM:<").and_then(|rest| rest.strip_suffix('>')) {
+        if self.stage == Stage::Login {
+            self.auth_line(line, scene);
+        } else if let Some(from) = line.strip_prefix("MAIL FROM:<").and_then(|rest| rest.strip_suffix('>')) {
             self.mail(from, scene);
         } else if let Some(to) = line.strip_prefix("RCPT TO:<").and_then(|rest| rest.strip_suffix('>')) {
             self.rcpt(to, scene);
@@ -202,6 +243,10 @@ impl Peer {
             self.answer(scene, Step::Quit, 221, (None, None));
             self.push(scene.now, Part::Close, false);
             self.stage = Stage::Left;
+        } else if line == "STARTTLS" {
+            self.starttls(scene);
+        } else if let Some(rest) = line.strip_prefix("AUTH ") {
+            self.auth(rest, scene);
         } else if let Some(name) = line.strip_prefix("EHLO ") {
             assert!(self.stage == Stage::Hello && !name.is_empty(), "EHLO out of order");
             self.hello(Step::Ehlo, scene);
@@ -214,7 +259,15 @@ impl Peer {
     }
 
     fn hello(&mut self, step: Step, scene: &mut Scene<'_>) {
-        self.stage = match self.answer(scene, step, 250, (None, None)) {
+        self.offers.clear();
+        if step == Step::Ehlo && self.early.is_none() {
+            self.draw_offers(scene);
+        }
+        let code = self.answer(scene, step, 250, (None, None));
+        if !matches!(code, Some(200..=299)) {
+            self.offers.clear();
+        }
+        self.stage = match code {
             Some(200..=299) => Stage::Open,
             Some(500..=599) if step == Step::Ehlo => Stage::HelloRefused,
             _ => Stage::Gone,
@@ -222,7 +275,7 @@ impl Peer {
     }
 
     fn mail(&mut self, from: &str, scene: &mut Scene<'_>) {
-        assert!(self.stage == Stage::Open, "MAIL while {:?}", self.stage);
+        self.check_entry(scene);
         assert!(self.transaction.is_none(), "MAIL within a transaction");
         self.is_dirty = true;
         if let Some(200..=299) = self.answer(scene, Step::Mail, 250, (None, None)) {
@@ -394,7 +447,8 @@ impl Peer {
         let said = Said::new(self.lane, self.connection, step, code).about(about.0, recipient, sending);
         let serial = scene.truth.say(said);
         let octets = match step {
-            Step::Ehlo => faults::offers(scene.random, code, serial),
+            Step::Ehlo => faults::offers(scene.random, code, serial, &self.offers),
+            Step::Auth => self.auth_reply(scene, code, serial),
             _ => faults::reply(scene.random, code, serial),
         };
         let at = scene.now + delay;

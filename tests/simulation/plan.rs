@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use smtp_bulk::coordinator::BatchSettings;
 use smtp_bulk::host::HostSettings;
-use smtp_bulk::{Backoff, Content, Envelope, EventKind, Hello, Message, Step, Timeouts, Verdict};
+use smtp_bulk::{Backoff, Content, Envelope, EventKind, Hello, Message, Security, Step, Timeouts, Verdict};
+
+use super::accounts::Account;
 
 /// Bounds of each wait for a reply: longer than all delays that are no fault.
 const TIMEOUT_MS: std::ops::Range<u64> = 10_000..60_000;
@@ -57,6 +59,24 @@ pub struct Odds {
     pub idle_read: f64,
     /// A callback panics.
     pub panic: f64,
+    /// The TLS handshake fails.
+    pub tls: f64,
+    /// The TLS handshake never ends.
+    pub tls_hang: f64,
+    /// A server speaks in the clear where TLS comes first.
+    pub plain: f64,
+    /// STARTTLS is not offered, or was taken out on the way.
+    pub strip: f64,
+    /// Octets in the clear stand behind the 220 to STARTTLS.
+    pub inject: f64,
+    /// AUTH is offered without the mechanisms that are needed.
+    pub no_mechanism: f64,
+    /// A challenge that is none, or instead of a verdict.
+    pub challenge: f64,
+    /// A refusal repeats what was heard.
+    pub echo: f64,
+    /// A token's source takes about as long as AUTH may.
+    pub source: f64,
 }
 
 /// What the callbacks tend to say.
@@ -77,6 +97,8 @@ pub enum Call {
     Restart,
     Reconnect(usize),
     Abort,
+    /// With the account of this number.
+    Authenticate(usize),
 }
 
 /// One mail and what has to arrive of it.
@@ -100,6 +122,9 @@ pub struct Plan {
     pub calls: Vec<(Duration, Call)>,
     /// How often the caller restarts when all lanes are retired.
     pub revivals: u32,
+    /// All that may be authenticated with, and which one each host begins with.
+    pub accounts: Vec<Arc<Account>>,
+    pub own: Vec<Option<usize>>,
     /// Nothing goes wrong and nobody interferes.
     pub faultless: bool,
     /// Whether what is left at the end is reported instead of returned.
@@ -107,7 +132,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn draw(random: &mut Rng, epoch: Instant) -> Plan {
+    /// Doors have a source of chance of their own, so that a world without
+    /// them is the same as it was before there were any.
+    pub fn draw(random: &mut Rng, doors: &mut Rng, epoch: Instant) -> Plan {
+        let mut plan = Plan::draw_open(random, epoch);
+        if doors.bool() {
+            plan.guard(doors);
+        }
+        plan
+    }
+
+    fn draw_open(random: &mut Rng, epoch: Instant) -> Plan {
         let faultless = random.u8(0..8) == 0;
         let odds = if faultless { calm(random) } else { stormy(random) };
         let hosts: Vec<HostSettings> = (0..random.u8(1..4)).map(|number| host(random, number)).collect();
@@ -119,6 +154,7 @@ impl Plan {
             linger: (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..30_000))),
             seed: random.u64(..),
         };
+        let host_count = hosts.len();
         let count = if random.u8(0..4) == 0 { random.usize(0..40) } else { random.usize(0..12) };
         let mails = (0..count).map(|number| mail(random, number, faultless, epoch)).collect();
         Plan {
@@ -130,9 +166,76 @@ impl Plan {
             always: (!faultless && random.u8(0..12) == 0).then(|| stubbornness(random)),
             calls: if faultless { Vec::new() } else { calls(random, lanes as usize) },
             revivals: random.u32(0..3),
+            accounts: Vec::new(),
+            own: vec![None; host_count],
             faultless,
             abandons: random.bool(),
         }
+    }
+
+    /// Gives hosts TLS and credentials, and what can go wrong with them.
+    fn guard(&mut self, random: &mut Rng) {
+        for host in &mut self.hosts {
+            host.security = security(random);
+        }
+        for own in &mut self.own {
+            *own = match random.u8(0..8) {
+                0..=2 => None,
+                3 => self.accounts.len().checked_sub(1),
+                _ => {
+                    let account = Account::draw(random, self.accounts.len(), self.faultless);
+                    self.accounts.push(Arc::new(account));
+                    Some(self.accounts.len() - 1)
+                }
+            };
+        }
+        for (host, own) in self.hosts.iter_mut().zip(&self.own) {
+            host.credentials = own.map(|own| self.accounts[own].credentials.clone());
+        }
+        if self.faultless {
+            return;
+        }
+        self.odds = Odds {
+            tls: odds(random),
+            tls_hang: odds(random) / 2.0,
+            plain: odds(random) / 2.0,
+            strip: odds(random),
+            inject: odds(random),
+            no_mechanism: odds(random) / 2.0,
+            challenge: odds(random) / 2.0,
+            echo: odds(random),
+            source: odds(random),
+            ..self.odds.clone()
+        };
+        for _ in 0..random.u32(0..6).saturating_sub(2) {
+            self.accounts.push(Arc::new(Account::draw(random, self.accounts.len(), false)));
+            let reach = if random.bool() { 200 } else { 20_000 };
+            let call = Call::Authenticate(random.usize(0..self.accounts.len()));
+            self.calls.push((Duration::from_millis(random.u64(0..reach)), call));
+        }
+        self.calls.sort_by_key(|(at, _)| *at);
+        if self.always.is_none() && random.u8(0..12) == 0 {
+            let is_auth = random.bool();
+            let code = if random.bool() { auth_refusal(random) } else { refusal(random) };
+            self.always = Some((if is_auth { Step::Auth } else { Step::StartTls }, code));
+        }
+        if self.opinion.always.is_none() && random.u8(0..8) == 0 {
+            let kinds = [EventKind::AuthPass, EventKind::AuthFail, EventKind::ConnectFail];
+            let kind = *random.choice(&kinds).unwrap_or(&EventKind::AuthPass);
+            self.opinion.always = Some((kind, verdict(random, 1.0, 0.0)));
+        }
+    }
+}
+
+fn security(random: &mut Rng) -> Security {
+    match random.u8(0..12) {
+        0..=3 => Security::None,
+        4..=5 => Security::Implicit,
+        6 => Security::ImplicitUnverified,
+        7..=8 => Security::StartTls,
+        9 => Security::StartTlsUnverified,
+        10 => Security::OpportunisticStartTls,
+        _ => Security::OpportunisticStartTlsUnverified,
     }
 }
 
@@ -216,6 +319,12 @@ pub fn verdict(random: &mut Rng, session: f64, message: f64) -> Verdict {
 pub fn refusal(random: &mut Rng) -> u16 {
     let codes = [421, 450, 451, 452, 500, 501, 502, 503, 530, 538, 550, 552, 554];
     codes.get(random.usize(0..codes.len())).copied().unwrap_or(550)
+}
+
+/// The same of AUTH.
+pub fn auth_refusal(random: &mut Rng) -> u16 {
+    let codes = [535, 535, 454, 454, 421, 504, 504, 534, 530, 503, 500, 432, 450];
+    codes.get(random.usize(0..codes.len())).copied().unwrap_or(535)
 }
 
 fn stubbornness(random: &mut Rng) -> (Step, u16) {

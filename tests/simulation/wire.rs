@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use smtp_bulk::coordinator::{Lane, Link};
 use smtp_bulk::session::{FLIGHT_BUFFER, Job, Session};
-use smtp_bulk::{Failure, IoFault};
+use smtp_bulk::{Failure, IoFault, Step, TlsFault, TlsProblem};
 
-use super::faults::Scene;
+use super::faults::{Scene, timeout};
 use super::peer::{Arrival, Part, Peer};
 
 /// What a dialling comes to.
@@ -29,6 +29,13 @@ struct Dial {
     outcome: Dialled,
 }
 
+/// A TLS handshake under way; without a time it never ends.
+#[derive(Clone, Copy, Debug)]
+struct Handshake {
+    at: Option<Duration>,
+    fails: bool,
+}
+
 #[derive(Debug)]
 struct Connection {
     number: u64,
@@ -39,6 +46,7 @@ struct Connection {
     leftover: Vec<u8>,
     writable_at: Duration,
     job: Option<(Duration, Job)>,
+    handshake: Option<Handshake>,
     reads_when_idle: bool,
     first_serial: usize,
     replies: u64,
@@ -153,6 +161,7 @@ impl Wire {
                     leftover: Vec::new(),
                     writable_at: Duration::ZERO,
                     job: None,
+                    handshake: None,
                     reads_when_idle,
                     first_serial,
                     replies: 0,
@@ -187,15 +196,66 @@ fn dial(scene: &mut Scene<'_>) -> Dial {
 impl Connection {
     fn sweep(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> Moved {
         let mut any = self.carry(scene);
+        if session.wants_tls() {
+            any |= self.shake_hands(session, now, scene);
+            if session.wants_tls() {
+                return Moved { any, ..Moved::default() };
+            }
+        }
         any |= self.finish_job(session, now, scene);
         let wants = !session.is_over() || self.reads_when_idle;
         any |= wants && self.read(session, now, scene);
         let had_begun = session.has_flight_begun();
         any |= self.write(session, now, scene);
         let began = !had_begun && session.has_flight_begun();
-        assert!(!self.is_tainted || !session.is_ready(), "a session goes on after what answers nothing");
+        let goes_on = session.is_ready() || session.wants_tls();
+        assert!(!self.is_tainted || !goes_on, "a session goes on after what answers nothing");
         any |= self.carry(scene);
         Moved { any, began, ..Moved::default() }
+    }
+
+    /// Goes on with the TLS handshake, and says whether anything has come of
+    /// it. What the server said before is not for TLS to read.
+    fn shake_hands(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> bool {
+        assert!(
+            !session.wants_write() && self.leftover.is_empty(),
+            "octets to be sent where TLS comes first"
+        );
+        assert!(!session.has_unwritten(), "TLS in the middle of a command");
+        if self.handshake.is_none() {
+            if self.read(session, now, scene) {
+                assert!(session.failure().is_some(), "TLS behind what answers nothing");
+                return true;
+            }
+            self.handshake = Some(self.draw_handshake(scene));
+        }
+        let is_due = |handshake: &mut Handshake| handshake.at.is_some_and(|at| at <= scene.now);
+        let Some(handshake) = self.handshake.take_if(is_due) else { return false };
+        let (at, number) = (scene.now, self.number);
+        scene.truth.note(|| format!("{at:?} connection {number} {handshake:?}"));
+        if handshake.fails || !self.peer.is_shaking() {
+            let fault =
+                TlsFault { problem: TlsProblem::Other, server_name: "mx".into(), text: "bad record".into() };
+            session.lost(Failure::Tls(fault));
+        } else {
+            self.peer.secured(scene);
+            session.secured(now);
+        }
+        true
+    }
+
+    /// What arrives in the middle of it is no TLS, and ends it.
+    fn draw_handshake(&mut self, scene: &mut Scene<'_>) -> Handshake {
+        let sent = self.up.back().map_or(Duration::ZERO, |(at, _)| *at);
+        let at = sent.max(scene.now + scene.thinking(Step::Tls));
+        if let Some(arrival) = self.down.front().filter(|arrival| arrival.at <= at) {
+            return Handshake { at: Some(arrival.at), fails: true };
+        }
+        self.down.clear();
+        if scene.chance(scene.odds.tls_hang) {
+            return Handshake { at: None, fails: true };
+        }
+        Handshake { at: Some(at), fails: scene.chance(scene.odds.tls) }
     }
 
     /// What has arrived at the server is read by it, and its answers set out.
@@ -320,7 +380,9 @@ impl Connection {
         session.fill(&mut self.leftover);
         assert!(self.leftover.len() <= FLIGHT_BUFFER + 1_024, "{} octets in a flight", self.leftover.len());
         if self.leftover.is_empty() && self.job.is_none() {
-            let wait = scene.delay();
+            let is_late = session.step() == Step::Auth && scene.chance(scene.odds.source);
+            let most = timeout(scene.timeouts, Step::Auth).mul_f64(1.3);
+            let wait = if is_late { most.mul_f64(scene.random.f64()) } else { scene.delay() };
             self.job = session.take_job().map(|job| (scene.now + wait, job));
             assert!(self.job.is_some() || session.is_over(), "the session wants to write and gives nothing");
         }
@@ -340,6 +402,7 @@ impl Connection {
     fn add_due(&self, session: &Session, due: &mut Vec<Duration>) {
         due.extend(self.up.front().map(|(at, _)| *at));
         due.extend(self.job.as_ref().map(|(at, _)| *at));
+        due.extend(self.handshake.and_then(|handshake| handshake.at));
         if !session.is_over() || self.reads_when_idle {
             due.extend(self.down.front().map(|arrival| arrival.at));
         }

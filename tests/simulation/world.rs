@@ -6,17 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use smtp_bulk::coordinator::{Coordinator, Link, Progress};
-use smtp_bulk::{
-    ClientReason, ContentError, Event, EventKind, Evidence, Handler, MessageVerdict, Outcome, Report, Step,
-    Timeouts, Verdict,
-};
+use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress};
+use smtp_bulk::{Failure, Step, Timeouts};
 
+use super::callbacks::{Callbacks, Panicked};
 use super::effects::Effects;
 use super::faults::Scene;
-use super::model::Seen;
-use super::plan::{self, Call, MailPlan, Odds, Opinion, Plan};
-use super::truth::{self, Place, Truth};
+use super::logins::Logins;
+use super::plan::{Call, MailPlan, Odds, Opinion, Plan};
+use super::truth::{Place, Truth};
 use super::wire::Wire;
 
 /// Settles within which every run has to end.
@@ -24,9 +22,6 @@ const MOST_SETTLES: u32 = 20_000;
 
 /// Passes over the lanes within which every run has to end.
 const MOST_PASSES: u32 = 2_000_000;
-
-/// What a callback of ours panics with.
-struct Panicked;
 
 /// What the caller is about to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +38,9 @@ pub struct World {
     timeouts: Vec<Timeouts>,
     truth: Truth,
     effects: Effects,
+    logins: Logins,
+    /// Lanes that were left in the middle of AUTH at the end.
+    cut_short: u64,
     random: Rng,
     odds: Odds,
     opinion: Opinion,
@@ -87,16 +85,20 @@ impl World {
         let mut random = Rng::with_seed(seed);
         // Everything else is a distance from it, so that no run depends on it.
         let epoch = Instant::now();
-        let plan = Plan::draw(&mut random, epoch);
+        let mut doors = Rng::with_seed(!seed);
+        let plan = Plan::draw(&mut random, &mut doors, epoch);
         let settings = plan.settings;
         let mut truth = Truth::new(&plan.mails, settings.resend_in_doubt, settings.max_attempts, trace);
         truth.note(|| format!("seed {seed}\n{:#?}\n{:?}\n{settings:?}", plan.odds, plan.opinion));
         truth.note(|| format!("always {:?}, calls {:?}\n{:?}", plan.always, plan.calls, plan.hosts));
+        truth.note(|| format!("{:?}, of hosts {:?}", plan.accounts, plan.own));
         truth.trace = trace;
         let max_restarts = settings.max_restarts;
         let hosts = plan.hosts.clone();
+        let mut logins = Logins::new(plan.accounts, &plan.own, &hosts);
         let coordinator = Coordinator::new(plan.hosts, settings, epoch);
         let lanes = coordinator.lanes();
+        logins.has_lanes(lanes);
         let effects = Effects::new(lanes, &hosts, max_restarts, plan.mails.len());
         let timeouts = lanes.iter().map(|lane| lane.host().timeouts.clone()).collect();
         let wires = (0..lanes.len()).map(|lane| Wire::new(lane, epoch)).collect();
@@ -106,6 +108,8 @@ impl World {
             timeouts,
             truth,
             effects,
+            logins,
+            cut_short: 0,
             random,
             odds: plan.odds,
             opinion: plan.opinion,
@@ -167,7 +171,9 @@ impl World {
                     let id = self.coordinator.lanes()[lane].id();
                     assert!(self.coordinator.reconnect(id));
                     self.effects.reconnect_called(lane);
+                    self.logins.reopened(Some(lane));
                 }
+                Call::Authenticate(account) => self.authenticate(account),
             }
         }
         while self.phase == Phase::Sending && self.next_mail_at <= self.now && self.coordinator.has_room() {
@@ -180,6 +186,13 @@ impl World {
     fn restart(&mut self) {
         self.coordinator.restart();
         self.effects.restart_called();
+        self.logins.reopened(None);
+    }
+
+    fn authenticate(&mut self, account: usize) {
+        let renewed = self.logins.change(account, self.coordinator.lanes());
+        renewed.into_iter().for_each(|lane| self.effects.reconnect_called(lane));
+        self.coordinator.authenticate(&self.logins.accounts[account].credentials);
     }
 
     /// Takes one mail; `false` when there is none left.
@@ -207,12 +220,18 @@ impl World {
             }
         } else if all_sent && open == 0 {
             let now = self.instant();
+            let in_auth = self.coordinator.lanes().iter().filter(|lane| lane.session().is_authenticating());
+            self.cut_short = in_auth.count() as u64;
             self.coordinator.say_goodbye(now);
             self.effects.closed();
             self.phase = Phase::Leaving;
             self.settle_wanted = true;
         } else if retired && self.revivals > 0 {
             self.revivals -= 1;
+            if !self.logins.accounts.is_empty() && !self.faultless && self.random.bool() {
+                let account = self.random.usize(0..self.logins.accounts.len());
+                self.authenticate(account);
+            }
             self.restart();
             self.settle_wanted = true;
         } else if retired {
@@ -238,6 +257,7 @@ impl World {
                 opinion: &self.opinion,
                 truth: &mut self.truth,
                 effects: &mut self.effects,
+                logins: &mut self.logins,
                 dropped: Vec::new(),
                 gives_up: true,
                 epoch: self.epoch,
@@ -255,6 +275,7 @@ impl World {
                 Ok(returned) => {
                     returned.iter().for_each(|message| self.truth.returned(message));
                     assert_eq!(self.coordinator.open_mails(), 0, "mails are open after all was given up");
+                    self.logins.closed();
                     return self.effects.closed();
                 }
                 Err(payload) if payload.is::<Panicked>() => {}
@@ -278,6 +299,8 @@ impl World {
                 always: self.always,
                 timeouts: &self.timeouts[index],
                 truth: &mut self.truth,
+                security: self.coordinator.lanes()[index].host().security,
+                logins: &mut self.logins,
             };
             let lane = &mut self.coordinator.lanes_mut()[index];
             let moved = self.wires[index].sweep(lane, &mut scene);
@@ -331,6 +354,7 @@ impl World {
         assert!(self.settles < MOST_SETTLES, "no end after {MOST_SETTLES} settles");
         let now = self.instant();
         self.effects.before_settle(self.coordinator.lanes());
+        self.logins.before_settle(self.coordinator.lanes());
         let held: Vec<usize> = self.coordinator.lanes().iter().map(|lane| lane.held()).collect();
         let mut callbacks = Callbacks {
             random: &mut self.random,
@@ -338,6 +362,7 @@ impl World {
             opinion: &self.opinion,
             truth: &mut self.truth,
             effects: &mut self.effects,
+            logins: &mut self.logins,
             dropped: Vec::new(),
             gives_up: false,
             epoch: self.epoch,
@@ -347,7 +372,11 @@ impl World {
         let progress = loop {
             match catch_unwind(AssertUnwindSafe(|| coordinator.settle(now, &mut callbacks))) {
                 Ok(progress) => break progress,
-                Err(payload) if payload.is::<Panicked>() => {}
+                Err(payload) if payload.is::<Panicked>() => {
+                    callbacks.effects.settled_in_part(coordinator.lanes());
+                    callbacks.logins.after_settle(coordinator.lanes());
+                    callbacks.logins.before_settle(coordinator.lanes());
+                }
                 Err(payload) => resume_unwind(payload),
             }
         };
@@ -358,10 +387,14 @@ impl World {
         let batches = self.coordinator.summary(now).batches;
         let new_batch = batches > self.effects.batches();
         let lanes = self.coordinator.lanes();
-        self.effects.after_settle(lanes, &progress, batches, self.now);
+        self.logins.after_settle(lanes);
+        self.effects.after_settle(lanes, &progress, &self.logins, batches, self.now);
         // A lane that is taken out of the batch may have been the last one
         // that the others waited for: that is seen at the next settle.
-        self.unsettled = if self.coordinator.is_step_over() { self.unsettled + 1 } else { 0 };
+        // So is what a lane cannot log in with, which it learns as it begins to.
+        let at_once = |lane: &Lane| matches!(lane.session().failure(), Some(Failure::Auth(_)));
+        let is_left = self.coordinator.is_step_over() && !lanes.iter().any(at_once);
+        self.unsettled = if is_left { self.unsettled + 1 } else { 0 };
         assert!(self.unsettled < 2, "settle leaves something to settle");
         for ((lane, wire), held) in lanes.iter().zip(&mut self.wires).zip(held) {
             if lane.held() > 0 && (held == 0 || new_batch) {
@@ -404,6 +437,8 @@ impl World {
                 always: self.always,
                 timeouts: &self.timeouts[index],
                 truth: &mut self.truth,
+                security: self.coordinator.lanes()[index].host().security,
+                logins: &mut self.logins,
             };
             wire.hang_up(&mut scene);
             quits += wire.quits;
@@ -413,124 +448,10 @@ impl World {
         self.truth.audit_counts(&summary);
         if self.faultless {
             let stood: u64 = summary.hosts.iter().map(|host| host.connections).sum();
-            assert_eq!(quits, stood, "a session was not ended by QUIT");
+            assert_eq!(quits + self.cut_short, stood, "a session was not ended by QUIT");
             assert_eq!(summary.requeued, 0, "requeued without a fault");
         }
         let counts = self.truth.counts;
         Effort { settles: u64::from(self.settles), mails: counts.taken, delivered: counts.delivered }
-    }
-}
-
-/// The callbacks of a run: they answer by chance, and tell the oracles.
-struct Callbacks<'a> {
-    random: &'a mut Rng,
-    odds: &'a Odds,
-    opinion: &'a Opinion,
-    truth: &'a mut Truth,
-    effects: &'a mut Effects,
-    /// Mails that have to be reported when the settle is over.
-    dropped: Vec<usize>,
-    /// The caller has given up everything.
-    gives_up: bool,
-    epoch: Instant,
-    now: Duration,
-}
-
-impl Callbacks<'_> {
-    fn event(&mut self, event: &Event<'_>) -> Verdict {
-        let now = self.now;
-        let lane = self.effects.index(event.lane);
-        let mail = event.message.map(|message| truth::number(message.message_id()));
-        if let Some(reply) = event.reply() {
-            let serial = truth::serial(reply);
-            let serial = serial.unwrap_or_else(|| panic!("a callback is told what answers nothing: {reply}"));
-            self.truth.asked_about(serial, lane, event.step, mail);
-        }
-        if let Some(expiry) = event.message.and_then(|message| message.expiry()) {
-            let at_deal = event.step == Step::Mail && matches!(event.evidence, Evidence::Client(_));
-            let dealt_at = if at_deal { Some(now) } else { self.effects.dealt_at(lane) };
-            assert!(
-                dealt_at.is_some_and(|at| self.epoch + at < expiry),
-                "{event} was dealt when it had expired"
-            );
-        }
-        let panics = self.random.f64() < self.odds.panic;
-        let verdict = match self.opinion.always {
-            _ if panics => Verdict::DEFAULT,
-            Some((kind, verdict)) if kind == event.kind => verdict,
-            _ => plan::verdict(self.random, self.opinion.session, self.opinion.message),
-        };
-        self.truth
-            .note(|| format!("{now:?} {event} -> {} {:?} panics: {panics}", verdict.code(), verdict.message));
-        self.effects.see(Seen {
-            lane,
-            kind: event.kind,
-            step: event.step,
-            code: event.reply().map(|reply| reply.code().as_u16()),
-            is_client: matches!(event.evidence, Evidence::Client(_)),
-            is_shortage: matches!(
-                event.evidence,
-                Evidence::Client(ClientReason::Content(ContentError::Shortage(_)))
-            ),
-            mail,
-            attempt: event.attempt,
-            verdict,
-        });
-        if let (Some(mail), MessageVerdict::Drop) = (mail, verdict.message) {
-            self.truth.drop_said(mail);
-            let too_late = (event.kind, event.step) == (EventKind::Pass, Step::Content);
-            if !too_late && !self.effects.in_doubt(lane) {
-                self.dropped.push(mail);
-            }
-        }
-        if panics {
-            resume_unwind(Box::new(Panicked));
-        }
-        verdict
-    }
-}
-
-impl Handler for Callbacks<'_> {
-    fn connect_pass(&mut self, event: &Event<'_>) -> Verdict {
-        self.event(event)
-    }
-    fn connect_fail(&mut self, event: &Event<'_>) -> Verdict {
-        self.event(event)
-    }
-    fn reconnect_pass(&mut self, event: &Event<'_>) -> Verdict {
-        self.event(event)
-    }
-    fn reconnect_fail(&mut self, event: &Event<'_>) -> Verdict {
-        self.event(event)
-    }
-    fn pass(&mut self, event: &Event<'_>) -> Verdict {
-        self.event(event)
-    }
-    fn fail(&mut self, event: &Event<'_>) -> Verdict {
-        self.event(event)
-    }
-    fn hang(&mut self, event: &Event<'_>) -> Verdict {
-        self.event(event)
-    }
-
-    fn report(&mut self, report: Report<'_>) {
-        let now = self.now;
-        self.truth.note(|| {
-            let id = report.message.message_id();
-            format!("{now:?} report {id} attempts {} {}", report.attempts, report.outcome)
-        });
-        self.truth.reported(&report);
-        let finished =
-            matches!(report.outcome, Outcome::Delivered(_) | Outcome::Partial | Outcome::Refused(_));
-        if let Some(lane) = report.lane.filter(|_| finished) {
-            // What expires, or is given up, is reported without a lane's having
-            // done anything.
-            let by_lane = report.message.expiry().is_none() && !self.gives_up;
-            let lane = self.effects.index(lane);
-            self.effects.finished(lane, by_lane);
-        }
-        if self.random.f64() < self.odds.panic {
-            resume_unwind(Box::new(Panicked));
-        }
     }
 }

@@ -1,0 +1,159 @@
+//! The callbacks of a run: they answer by chance, panic now and then, and tell
+//! the oracles what they were told.
+
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use smtp_bulk::{
+    ClientReason, ContentError, Event, EventKind, Evidence, Handler, MessageVerdict, Outcome, Report, Step,
+    Verdict,
+};
+
+use super::effects::Effects;
+use super::logins::Logins;
+use super::model::Seen;
+use super::plan::{self, Odds, Opinion};
+use super::truth::{self, Truth};
+
+/// What a callback of ours panics with.
+pub struct Panicked;
+
+/// See the module.
+pub struct Callbacks<'a> {
+    pub random: &'a mut Rng,
+    pub odds: &'a Odds,
+    pub opinion: &'a Opinion,
+    pub truth: &'a mut Truth,
+    pub effects: &'a mut Effects,
+    pub logins: &'a mut Logins,
+    /// Mails that have to be reported when the settle is over.
+    pub dropped: Vec<usize>,
+    /// The caller has given up everything.
+    pub gives_up: bool,
+    pub epoch: Instant,
+    pub now: Duration,
+}
+
+impl Callbacks<'_> {
+    fn event(&mut self, event: &Event<'_>) -> Verdict {
+        let now = self.now;
+        let lane = self.effects.index(event.lane);
+        let mail = event.message.map(|message| truth::number(message.message_id()));
+        if let Some(reply) = event.reply() {
+            match truth::serial(reply) {
+                Some(serial) => self.truth.asked_about(serial, lane, event.step, mail),
+                None if event.step == Step::Auth && reply.to_string().contains("withheld") => {}
+                None => panic!("a callback is told what answers nothing: {reply}"),
+            }
+        }
+        if event.step == Step::Auth {
+            self.logins.check_shown(&format!("{event} {event:?}"));
+        }
+        if let Some(expiry) = event.message.and_then(|message| message.expiry()) {
+            let at_deal = event.step == Step::Mail && matches!(event.evidence, Evidence::Client(_));
+            let dealt_at = if at_deal { Some(now) } else { self.effects.dealt_at(lane) };
+            assert!(
+                dealt_at.is_some_and(|at| self.epoch + at < expiry),
+                "{event} was dealt when it had expired"
+            );
+        }
+        let panics = self.random.f64() < self.odds.panic;
+        let verdict = match self.opinion.always {
+            _ if panics => Verdict::DEFAULT,
+            Some((kind, verdict)) if kind == event.kind => verdict,
+            _ => plan::verdict(self.random, self.opinion.session, self.opinion.message),
+        };
+        self.truth
+            .note(|| format!("{now:?} {event} -> {} {:?} panics: {panics}", verdict.code(), verdict.message));
+        let holds = self.holds(lane, event.kind);
+        self.effects.see(Seen {
+            lane,
+            kind: event.kind,
+            step: event.step,
+            code: event.reply().map(|reply| reply.code().as_u16()),
+            is_client: matches!(event.evidence, Evidence::Client(_)),
+            is_shortage: matches!(
+                event.evidence,
+                Evidence::Client(ClientReason::Content(ContentError::Shortage(_)))
+            ),
+            mail,
+            attempt: event.attempt,
+            verdict: if holds { verdict } else { Verdict::RETIRE },
+        });
+        if let (Some(mail), MessageVerdict::Drop) = (mail, verdict.message) {
+            self.truth.drop_said(mail);
+            let too_late = (event.kind, event.step) == (EventKind::Pass, Step::Content);
+            if !too_late && !self.effects.in_doubt(lane) {
+                self.dropped.push(mail);
+            }
+        }
+        if panics {
+            resume_unwind(Box::new(Panicked));
+        }
+        verdict
+    }
+
+    /// What is decided of the session on a refusal of the credentials that its
+    /// host still has is of no account.
+    fn holds(&mut self, lane: usize, kind: EventKind) -> bool {
+        match kind {
+            EventKind::AuthPass | EventKind::AuthFail => {
+                let is_current = self.logins.tell(lane, kind);
+                kind == EventKind::AuthPass || !is_current
+            }
+            _ => true,
+        }
+    }
+}
+
+impl Handler for Callbacks<'_> {
+    fn connect_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn connect_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn auth_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn auth_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn reconnect_pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn reconnect_fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn pass(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn fail(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn hang(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+
+    fn report(&mut self, report: Report<'_>) {
+        let now = self.now;
+        self.truth.note(|| {
+            let id = report.message.message_id();
+            format!("{now:?} report {id} attempts {} {}", report.attempts, report.outcome)
+        });
+        self.truth.reported(&report);
+        let finished =
+            matches!(report.outcome, Outcome::Delivered(_) | Outcome::Partial | Outcome::Refused(_));
+        if let Some(lane) = report.lane.filter(|_| finished) {
+            // What expires, or is given up, is reported without a lane's having
+            // done anything.
+            let by_lane = report.message.expiry().is_none() && !self.gives_up;
+            let lane = self.effects.index(lane);
+            self.effects.finished(lane, by_lane);
+        }
+        if self.random.f64() < self.odds.panic {
+            resume_unwind(Box::new(Panicked));
+        }
+    }
+}
