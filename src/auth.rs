@@ -4,7 +4,9 @@
 //!
 //! [`Credentials`] choose the strongest mechanism that a server offers. All
 //! mechanisms are our own implementations of [`sasl`]'s trait, and one of the
-//! caller's can stand beside them ([`Credentials::custom`]).
+//! caller's can stand beside them ([`Credentials::custom`]). Of that trait the
+//! crate itself does not use `from_credentials`, nor SCRAM's `response`, which
+//! derives the key where it stands; they are there for it to be whole.
 
 mod account;
 mod bearer;
@@ -216,7 +218,13 @@ impl Credentials {
     }
 
     /// Sends these credentials over connections without TLS too, even by a
-    /// mechanism that shows the password or token to whoever reads along.
+    /// mechanism that shows the password or token to whoever reads along, and
+    /// whoever stands in between can see to it that such a one is chosen: force
+    /// a SCRAM mechanism where that matters. Without this, credentials with
+    /// [`Security::None`](crate::Security::None) are an error, and a session
+    /// that was to have TLS if offered, and has none, uses only mechanisms that
+    /// do not show the secret (SCRAM, CRAM-MD5, EXTERNAL, ANONYMOUS); whoever
+    /// reads along can still try to guess it.
     pub fn allow_without_tls(mut self) -> Credentials {
         self.allows_without_tls = true;
         self
@@ -275,18 +283,18 @@ impl Credentials {
         self.allows_without_tls
     }
 
-    /// Whether a refusal of this exchange's token is worth another exchange
-    /// with a new one, begun with `renew`. The token is then forgotten, unless
-    /// another has come since, so that of many connections one asks the source.
-    pub(crate) fn may_renew(&self, used: &Exchange) -> bool {
+    /// The exchange's token was refused: it is forgotten, unless another has
+    /// come since, so that of many connections one asks the source. Says
+    /// whether another exchange, begun with `renew`, is worth it.
+    pub(crate) fn token_refused(&self, used: &Exchange) -> bool {
         let Kind::Token { tokens, .. } = &self.kind else { return false };
-        let Some(token) = used.first_token_of(tokens).filter(|_| tokens.can_renew()) else { return false };
+        let Some(token) = used.token_of(tokens).filter(|_| tokens.can_renew()) else { return false };
         tokens.refuse(token);
-        true
+        !used.is_renewed()
     }
 
     /// Chooses the strongest mechanism of those offered. `renew`: after
-    /// `may_renew`, for an exchange whose token is the last.
+    /// `token_refused`, for an exchange whose token is the last.
     pub(crate) fn begin(
         &self,
         offered: &mut dyn Iterator<Item = &str>,

@@ -1,11 +1,50 @@
 //! Commands of a client, and the one encoder that writes them. Arguments are
 //! checked types, so that no command can carry a line end of its own.
 
+use std::fmt;
+
 use crate::envelope::{Domain, ForwardPath, ReversePath};
 
-/// Longest command line in octets, line end included, that the encoder can
-/// write: verb, keyword and a path of RFC 5321 §4.5.3.1.3.
+/// Longest command line in octets, line end included (RFC 5321 §4.5.3.1.4).
+/// Only what answers a challenge of AUTH may be longer.
 pub const MAX_COMMAND: usize = 512;
+
+/// A line of an authentication, which shows nothing of itself (RFC 4954 §4).
+#[derive(Clone, Copy)]
+pub struct AuthLine<'a> {
+    mechanism: Option<&'a str>,
+    base64: Option<&'a str>,
+}
+
+impl<'a> AuthLine<'a> {
+    /// AUTH with the name of a mechanism, and perhaps its initial response in
+    /// base64.
+    pub(crate) fn begin(mechanism: &'a str, initial: Option<&'a str>) -> AuthLine<'a> {
+        AuthLine { mechanism: Some(mechanism), base64: initial }
+    }
+
+    /// The answer to a challenge in base64, or `*`.
+    pub(crate) fn answer(base64: &'a str) -> AuthLine<'a> {
+        AuthLine { mechanism: None, base64: Some(base64) }
+    }
+
+    fn parts(self) -> [&'a str; 5] {
+        let verb = if self.mechanism.is_some() { "AUTH " } else { "" };
+        let space = if self.mechanism.and(self.base64).is_some() { " " } else { "" };
+        [verb, self.mechanism.unwrap_or_default(), space, self.base64.unwrap_or_default(), "\r\n"]
+    }
+
+    /// Octets, line end included.
+    pub(crate) fn length(self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+}
+
+impl fmt::Debug for AuthLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthLine").field("mechanism", &self.mechanism).finish_non_exhaustive()
+    }
+}
 
 /// A command and its arguments (RFC 5321 §4.1.1).
 #[derive(Clone, Copy, Debug)]
@@ -17,11 +56,8 @@ pub enum Command<'a> {
     Helo(&'a Domain),
     /// Asks for TLS (RFC 3207 §4).
     StartTls,
-    /// Begins an authentication by this mechanism, with this initial response
-    /// in base64 (RFC 4954 §4).
-    Auth(&'a str, Option<&'a str>),
-    /// Answers a challenge, in base64, or gives up by `*` (RFC 4954 §4).
-    AuthResponse(&'a str),
+    /// Begins an authentication, answers a challenge, or gives up.
+    Auth(AuthLine<'a>),
     /// Begins a mail transaction (§4.1.1.2).
     Mail(&'a ReversePath),
     /// Names one recipient (§4.1.1.3).
@@ -41,16 +77,10 @@ impl Command<'_> {
             Command::Ehlo(name) => line(out, "EHLO ", name.as_str(), ""),
             Command::Helo(name) => line(out, "HELO ", name.as_str(), ""),
             Command::StartTls => line(out, "STARTTLS", "", ""),
-            Command::Auth(mechanism, None) => line(out, "AUTH ", mechanism, ""),
-            Command::Auth(mechanism, Some(initial)) => {
+            Command::Auth(auth) => {
                 // One allocation: none that is left behind holds a secret.
-                out.reserve(mechanism.len() + initial.len() + "AUTH  \r\n".len());
-                out.extend_from_slice(b"AUTH ");
-                line(out, mechanism, " ", initial);
-            }
-            Command::AuthResponse(response) => {
-                out.reserve(response.len() + "\r\n".len());
-                line(out, "", response, "");
+                out.reserve(auth.length());
+                auth.parts().iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
             }
             Command::Mail(path) => line(out, "MAIL FROM:<", path.as_str(), ">"),
             Command::Rcpt(path) => line(out, "RCPT TO:<", path.as_str(), ">"),
@@ -90,9 +120,12 @@ mod tests {
 
     #[test]
     fn an_initial_response_stands_behind_its_mechanism() {
-        assert_eq!(encoded(Command::Auth("LOGIN", None)), "AUTH LOGIN\r\n");
-        assert_eq!(encoded(Command::Auth("EXTERNAL", Some("="))), "AUTH EXTERNAL =\r\n");
-        assert_eq!(encoded(Command::AuthResponse("")), "\r\n");
+        assert_eq!(encoded(Command::Auth(AuthLine::begin("LOGIN", None))), "AUTH LOGIN\r\n");
+        assert_eq!(encoded(Command::Auth(AuthLine::begin("EXTERNAL", Some("=")))), "AUTH EXTERNAL =\r\n");
+        let answer = Command::Auth(AuthLine::answer("c2VjcmV0"));
+        assert_eq!(encoded(answer), "c2VjcmV0\r\n");
+        assert_eq!(encoded(Command::Auth(AuthLine::answer(""))), "\r\n");
+        assert!(!format!("{answer:?}").contains("c2Vj"));
         assert_eq!(encoded(Command::StartTls), "STARTTLS\r\n");
     }
 }

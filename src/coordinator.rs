@@ -286,7 +286,11 @@ impl Coordinator {
             survey.retired += usize::from(lane.standing == Standing::Retired);
             survey.untried += usize::from(!lane.was_tried || lane.renew);
             survey.in_batch |= lane.in_batch;
-            survey.waits_at_gate |= lane.waits_at_gate;
+            if lane.waits_at_gate {
+                survey.waits_at_gate = true;
+                let gate = self.desk.gates.get(lane.id.host as usize);
+                survey.gate_opens_at = earliest(survey.gate_opens_at, gate.and_then(Gate::opens_at));
+            }
             survey.renewable |= lane.is_renewable();
             if lane.link == Link::Down {
                 survey.reopen_at = earliest(survey.reopen_at, lane.reopen_at);
@@ -416,7 +420,7 @@ impl Coordinator {
     }
 
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
-        let mut wake_at = survey.reopen_at.filter(|_| !self.closing);
+        let mut wake_at = earliest(survey.reopen_at.filter(|_| !self.closing), survey.gate_opens_at);
         if !self.desk.batch_running && self.desk.backlog() > 0 && survey.free > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
         }
@@ -458,6 +462,7 @@ struct Survey {
     connected: usize,
     in_batch: bool,
     waits_at_gate: bool,
+    gate_opens_at: Option<Instant>,
     renewable: bool,
     reopen_at: Option<Instant>,
 }

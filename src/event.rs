@@ -18,15 +18,17 @@ use crate::session::Step;
 pub enum EventKind {
     /// The lane's first connection stands.
     ConnectPass,
-    /// The lane's first connection did not come about.
+    /// The lane's first connection did not come about, or was lost, late or put
+    /// off while it was authenticated, which is after [`EventKind::ConnectPass`].
     ConnectFail,
     /// The server accepted the credentials.
     AuthPass,
-    /// The server refused the credentials.
+    /// The server refused the credentials, or they cannot be used with it: no
+    /// mechanism in common, no TLS, a server that does not prove itself.
     AuthFail,
     /// A later connection stands.
     ReconnectPass,
-    /// A later connection did not come about.
+    /// The same of a later connection.
     ReconnectFail,
     /// An expected reply of the mail phase.
     Pass,
@@ -330,7 +332,7 @@ pub trait Handler {
     fn auth_pass(&mut self, _event: &Event<'_>) -> Verdict {
         Verdict::DEFAULT
     }
-    /// The server refused the credentials.
+    /// The server refused the credentials, or they cannot be used with it.
     fn auth_fail(&mut self, _event: &Event<'_>) -> Verdict {
         Verdict::DEFAULT
     }

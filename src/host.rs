@@ -169,7 +169,8 @@ impl Host {
         self
     }
 
-    /// Which certificates are accepted, and which one is shown.
+    /// Which certificates are accepted, and which one is shown. Without a
+    /// security these settings are an error: they would protect nothing.
     pub fn tls(mut self, tls: Tls) -> Host {
         self.tls = Some(Arc::new(tls));
         self

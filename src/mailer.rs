@@ -186,8 +186,9 @@ impl Mailer {
     /// Authenticates with these credentials, which stand in for those of every
     /// host: at once on each session that is not authenticated yet, and on the
     /// others when they are opened again. Returns as `connect` does: when every
-    /// session was tried once and one is in use. Lanes that are retired stay so
-    /// before [`Mailer::restart`].
+    /// session was tried once and one is in use. Lanes that were retired because
+    /// their credentials were refused are opened again; others that are retired
+    /// stay so before [`Mailer::restart`].
     ///
     /// # Errors
     /// When the credentials are not whole, a host's sessions have no TLS and
@@ -200,7 +201,7 @@ impl Mailer {
             builder::check_credentials(&credentials, host.security)
                 .map_err(|problem| Error::Host { name: host.name.clone(), problem })?;
         }
-        self.coordinator.authenticate(&credentials);
+        self.coordinator.authenticate(&credentials, Instant::now());
         self.settle();
         self.until_connected().await
     }

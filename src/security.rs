@@ -316,7 +316,7 @@ pub struct TlsFault {
     pub problem: TlsProblem,
     /// The name that the certificate was asked for.
     pub server_name: Box<str>,
-    /// The TLS library's words.
+    /// The TLS library's words, or of a pin what was found.
     pub text: Box<str>,
 }
 

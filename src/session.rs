@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use secrecy::zeroize::Zeroizing;
+use secrecy::zeroize::{Zeroize, Zeroizing};
 
 use crate::auth::{AuthFault, AuthJob};
 use crate::command::Command;
@@ -259,6 +259,10 @@ impl Session {
         let before = out.len();
         out.extend_from_slice(self.commands.get(self.commands_taken..).unwrap_or_default());
         self.commands_taken = self.commands.len();
+        if self.is_authenticating() {
+            self.commands.zeroize();
+            self.commands_taken = 0;
+        }
         let filled = match &mut self.stream {
             Some(stream) if self.sending => stream.fill(out, FLIGHT_BUFFER),
             _ => Ok(Filled::ToLimit),

@@ -19,6 +19,9 @@ use crate::transport::Plain;
 /// Most octets that are read of a file of certificates or keys.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
+/// Longest name of a server (RFC 1035 §2.3.4); others are not in ASCII's form.
+const MAX_NAME: usize = 253;
+
 /// A setting that cannot be used.
 pub(crate) struct BadSetting {
     /// The file, or what was given.
@@ -45,7 +48,9 @@ impl Contexts {
         tls: &Arc<Tls>,
     ) -> Result<TlsClient, BadSetting> {
         let server_name = tls.server_name.as_deref().unwrap_or(host).trim_end_matches('.');
-        if server_name.is_empty() || server_name.contains(|letter: char| letter.is_control() || letter == ' ')
+        if server_name.is_empty()
+            || server_name.len() > MAX_NAME
+            || !server_name.bytes().all(|octet| octet.is_ascii_graphic())
         {
             return Err(BadSetting::new(format!("{server_name:?}"), "this is no name for a server"));
         }

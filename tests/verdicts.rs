@@ -611,7 +611,7 @@ impl Play<'_> {
         let is_refused = lane.standing() == Standing::Opening && is_judged;
         if self.guard == Guard::ChangingPassword && is_refused {
             let others = Credentials::password("tim", "better").allow_without_tls();
-            self.script.coordinator.authenticate(&others);
+            self.script.coordinator.authenticate(&others, self.script.now);
         }
     }
 

@@ -69,5 +69,5 @@ fn behind<'a>(text: &'a [u8], mark: &[u8]) -> &'a [u8] {
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+    memchr::memmem::find(text, part).is_some()
 }

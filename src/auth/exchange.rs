@@ -155,12 +155,16 @@ impl Exchange {
         self.choice
     }
 
-    /// The token that was used, of this source, unless it had been asked for
-    /// anew already.
-    pub(super) fn first_token_of(&self, source: &Arc<Tokens>) -> Option<&Token> {
+    /// Whether its token had been asked for anew already.
+    pub(super) fn is_renewed(&self) -> bool {
+        self.is_renewed
+    }
+
+    /// The token that was used, if it is of this source.
+    pub(super) fn token_of(&self, source: &Arc<Tokens>) -> Option<&Token> {
         match &self.engine {
             Engine::Bearer { tokens, used: Some((token, _)), .. } if Arc::ptr_eq(tokens, source) => {
-                (!self.is_renewed).then_some(token)
+                Some(token)
             }
             _ => None,
         }

@@ -76,6 +76,8 @@ pub struct Lane {
     pub(super) is_first_opening: bool,
     /// Its connection stands, and it has to authenticate before anything else.
     pub(super) waits_at_gate: bool,
+    /// It was retired because its credentials were refused.
+    pub(super) is_shut_out: bool,
     /// What it has tried to authenticate with last.
     pub(super) ticket: Ticket,
     pub(super) opening_failed: bool,
@@ -109,6 +111,7 @@ impl Lane {
             has_been_open: false,
             is_first_opening: true,
             waits_at_gate: false,
+            is_shut_out: false,
             ticket: Ticket::default(),
             opening_failed: false,
             was_tried: false,
@@ -190,6 +193,9 @@ impl Lane {
     }
 
     /// Its connection is being made for it.
+    ///
+    /// # Panics
+    /// When none is [`Link::Wanted`].
     pub fn dialling(&mut self, now: Instant) {
         assert!(self.link == Link::Wanted, "dialling unasked");
         self.link = Link::Dialling;
@@ -198,6 +204,9 @@ impl Lane {
     }
 
     /// Its connection stands; `local` is this end's address.
+    ///
+    /// # Panics
+    /// When none was being made.
     pub fn connected(&mut self, local: Option<IpAddr>, now: Instant) {
         assert!(self.link == Link::Dialling, "connected without dialling");
         self.link = Link::Up;
@@ -247,6 +256,7 @@ impl Lane {
     /// Opens the lane anew at `at`.
     pub(super) fn reopen(&mut self, at: Instant, now: Instant) {
         self.leave(now);
+        self.is_shut_out = false;
         self.bench = None;
         self.standing = if at > now { Standing::Benched } else { Standing::Opening };
         self.reopen_at = Some(at);
@@ -258,6 +268,12 @@ impl Lane {
         self.bench = None;
         self.reopen_at = None;
         self.standing = Standing::Retired;
+    }
+
+    /// Takes it out of use until there are other credentials.
+    pub(super) fn shut_out(&mut self, now: Instant) {
+        self.retire(now);
+        self.is_shut_out = true;
     }
 
     /// Sits out until the batch ends.

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::Coordinator;
-use super::gate::Pass;
+use super::gate::{Lanes, Pass};
 use super::judge::Judge;
 use super::lane::{Link, Standing};
 use crate::auth::{AuthFault, Credentials};
@@ -14,12 +14,18 @@ use crate::failure::Failure;
 use crate::session::Step;
 
 impl Coordinator {
-    /// Other credentials for all hosts. Connections that are not authenticated
+    /// Other credentials for all hosts. Lanes that were retired for the old ones
+    /// are opened again. Connections that are not authenticated
     /// are so next, and the others when they are opened again; a lane that is
     /// within a transaction on the former is opened anew, as AUTH has no place
     /// there (RFC 4954 §4).
-    pub fn authenticate(&mut self, credentials: &Credentials) {
+    pub fn authenticate(&mut self, credentials: &Credentials, now: Instant) {
         self.desk.gates.iter_mut().for_each(|gate| gate.change(credentials.clone()));
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_shut_out) {
+            lane.reopen(now, now);
+            lane.was_tried = false;
+            self.closing = false;
+        }
         for lane in self.lanes.iter_mut().filter(|lane| lane.link == Link::Up && !lane.is_leaving()) {
             let is_fit = lane.is_free() && !lane.session.needs_reset();
             if is_fit && !lane.session.is_authenticated() {
@@ -48,18 +54,20 @@ impl Coordinator {
     /// Lanes that wait begin to authenticate, or learn that it is of no use;
     /// says whether any has.
     pub(super) fn pass_gates<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
-        let mut are_tried = vec![false; self.desk.gates.len()];
-        for lane in self.lanes.iter().filter(|lane| lane.session.is_authenticating()) {
-            if let Some(is_tried) = are_tried.get_mut(lane.id.host as usize) {
-                *is_tried = true;
+        let mut hosts = vec![Lanes::default(); self.desk.gates.len()];
+        for lane in &self.lanes {
+            let host = lane.id.host as usize;
+            if let (Some(lanes), Some(gate)) = (hosts.get_mut(host), self.desk.gates.get(host)) {
+                lanes.is_one_trying |= lane.session.is_authenticating();
+                lanes.is_one_in |= lane.session.is_authenticated() && gate.is_current(lane.ticket);
             }
         }
         let mut has_moved = false;
         for lane in self.lanes.iter_mut().filter(|lane| lane.waits_at_gate) {
-            let Some(is_tried) = are_tried.get_mut(lane.id.host as usize) else { continue };
+            let Some(lanes) = hosts.get_mut(lane.id.host as usize) else { continue };
             let mut judge = Judge { lane, desk: &mut self.desk, handler: &mut *handler, now };
-            if judge.pass_gate(*is_tried) {
-                *is_tried |= judge.lane.session.is_authenticating();
+            if judge.pass_gate(*lanes) {
+                lanes.is_one_trying |= judge.lane.session.is_authenticating();
                 has_moved = true;
             }
         }
@@ -76,7 +84,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if let Some(failure) = self.lane.session.failure().cloned() {
             let step = self.lane.session.step();
             return match &failure {
-                Failure::Auth(fault) if !may_pass(fault) => self.auth_refused(Some(&failure)),
+                Failure::Auth(fault) if !may_pass(fault) && !self.is_proven() => {
+                    self.auth_refused(Some(&failure));
+                }
                 _ => self.opening_failed(step, &failure),
             };
         }
@@ -97,13 +107,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     pub(super) fn opening_failed(&mut self, step: Step, failure: &Failure) {
         let first = self.lane.is_first_opening;
         let kind = if first { EventKind::ConnectFail } else { EventKind::ReconnectFail };
-        let concerns_all = match failure {
-            Failure::TimedOut { .. } => step == Step::Auth,
-            Failure::Refused(reply) => step == Step::Auth && !reply.code().is_closing(),
-            _ => false,
-        };
-        if let Some(gate) = self.desk.gate(self.lane.id).filter(|_| concerns_all) {
-            gate.put_off(failure);
+        if let Some(gate) = self.desk.gate(self.lane.id).filter(|_| step == Step::Auth) {
+            gate.put_off(self.lane.ticket, failure, &self.lane.host.backoff, self.now);
         }
         self.lane.disconnect();
         self.lane.was_tried = true;
@@ -116,10 +121,10 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     // ---- authentication ---------------------------------------------------
 
     /// Begins to authenticate if it may; says whether anything has come of it.
-    fn pass_gate(&mut self, is_tried: bool) -> bool {
+    fn pass_gate(&mut self, lanes: Lanes) -> bool {
         let id = self.lane.id;
         let Some(gate) = self.desk.gate(id) else { return false };
-        match gate.pass(is_tried) {
+        match gate.pass(lanes, self.now) {
             Pass::Wait => return false,
             Pass::Go(ticket) => {
                 let Some(credentials) = gate.credentials() else { return false };
@@ -129,7 +134,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             }
             Pass::Refused => {
                 self.lane.was_tried = true;
-                self.lane.retire(self.now);
+                self.lane.shut_out(self.now);
             }
             Pass::Fail(failure) => self.opening_failed(Step::Auth, &failure),
         }
@@ -150,10 +155,18 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             return self.opening_failed(Step::Auth, &failure);
         }
         if !answer.is_pass() {
-            if !self.tries_again(code.as_u16()) {
-                self.auth_refused(None);
+            let failure = Failure::Refused(answer.reply.to_owned());
+            if self.tries_again(code.as_u16()) {
+                return;
             }
-            return;
+            // Where others are in, a refusal that is not about the credentials
+            // is this connection's misfortune.
+            let blames_session = code.blames_session() || matches!(code.as_u16(), 501 | 504);
+            return if blames_session && self.is_proven() {
+                self.opening_failed(Step::Auth, &failure);
+            } else {
+                self.auth_refused(None);
+            };
         }
         let ticket = self.lane.ticket;
         if let Some(gate) = self.desk.gate(self.lane.id) {
@@ -180,12 +193,18 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if code == 504 && self.lane.session.try_another_mechanism(credentials, self.now) {
             return true;
         }
-        let renews = self.lane.session.may_renew_token(credentials) && gate.renews(ticket);
+        let renews = self.lane.session.token_refused(credentials) && gate.renews(ticket);
         if renews {
             self.lane.session.answer_judged();
             self.lane.enter(true);
         }
         renews
+    }
+
+    /// Whether the credentials that the lane tried are known to be good.
+    fn is_proven(&mut self) -> bool {
+        let ticket = self.lane.ticket;
+        self.desk.gate(self.lane.id).is_some_and(|gate| gate.is_proven() && gate.is_current(ticket))
     }
 
     /// The credentials are of no use, and that is said once; whatever is
@@ -203,7 +222,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.session.answer_judged();
         self.lane.was_tried = true;
         if !are_others {
-            return self.lane.retire(self.now);
+            return self.lane.shut_out(self.now);
         }
         if self.lane.session.is_usable() {
             self.lane.enter(true);
@@ -214,5 +233,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
 /// Whether the same credentials may do next time.
 fn may_pass(fault: &AuthFault) -> bool {
-    matches!(fault, AuthFault::Token(_) | AuthFault::Stalled)
+    match fault {
+        AuthFault::Token(_) | AuthFault::Stalled | AuthFault::Randomness => true,
+        AuthFault::ServerError(name) => *name == "no-resources",
+        _ => false,
+    }
 }

@@ -23,6 +23,9 @@ use crate::transport::Route;
 /// Descriptors that a process needs besides its sessions'.
 const SPARE_DESCRIPTORS: u64 = 16;
 
+/// What is wrong with settings that would protect nothing.
+const IDLE_TLS: &str = "there are settings for TLS, and no security: everything would be sent in the clear";
+
 /// Settings of a mailer. What is set here holds for every host that does not
 /// say otherwise.
 #[derive(Default)]
@@ -85,7 +88,8 @@ impl MailerBuilder {
         self.default_of(|host| host.security(security))
     }
 
-    /// Which certificates are accepted, and which one is shown.
+    /// Which certificates are accepted, and which one is shown. Without a
+    /// security these settings are an error: they would protect nothing.
     pub fn tls(self, tls: Tls) -> MailerBuilder {
         self.default_of(|host| host.tls(tls))
     }
@@ -192,7 +196,7 @@ impl MailerBuilder {
         self.on(EventKind::AuthPass, callback)
     }
 
-    /// The server refused the credentials.
+    /// The server refused the credentials, or they cannot be used with it.
     pub fn on_auth_fail(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
         self.on(EventKind::AuthFail, callback)
     }
@@ -285,6 +289,7 @@ fn host_error(name: &str, problem: &str) -> Error {
 /// Checks all settings, and makes the TLS contexts. Blocks.
 fn prepare(routes: Vec<Route>, mut defaults: Host) -> Result<Vec<Reached>, Error> {
     // One for all hosts that have none of their own, so that they share a context.
+    let is_default_meant = defaults.tls.is_some();
     defaults.tls.get_or_insert_default();
     let mut contexts = Contexts::default();
     let prepared = |Route { host, connector }| {
@@ -292,7 +297,11 @@ fn prepare(routes: Vec<Route>, mut defaults: Host) -> Result<Vec<Reached>, Error
         let tls = tls_client(&settings, &mut contexts)?;
         Ok(Reached { settings, connector, tls })
     };
-    routes.into_iter().map(prepared).collect()
+    let hosts: Vec<Reached> = routes.into_iter().map(prepared).collect::<Result<_, _>>()?;
+    if is_default_meant && hosts.iter().all(|host| host.tls.is_none()) {
+        return Err(host_error("", IDLE_TLS));
+    }
+    Ok(hosts)
 }
 
 /// The host's own settings, else the mailer's, else the defaults.
@@ -301,6 +310,9 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
     let (name, named_port) =
         split_port(&host.name).ok_or_else(|| wrong("this is no name, address, or host:port"))?;
     let security = host.security.or(defaults.security).unwrap_or_default();
+    if host.tls.is_some() && security == Security::None {
+        return Err(wrong(IDLE_TLS));
+    }
     let usual_port = if security.is_implicit() { 465 } else { 25 };
     let port = host.port.or(named_port).or(defaults.port).unwrap_or(usual_port);
     let threads = host.threads.or(defaults.threads).unwrap_or(2);

@@ -12,7 +12,7 @@ use secrecy::zeroize::{Zeroize, Zeroizing};
 use super::flight::Step;
 use super::{Session, Stage};
 use crate::auth::{AuthFault, AuthJob, Credentials, Exchange, Move, Tried};
-use crate::command::{Command, MAX_COMMAND};
+use crate::command::{AuthLine, Command, MAX_COMMAND};
 use crate::failure::Failure;
 use crate::reply::{self, ReplyCode};
 
@@ -69,9 +69,9 @@ impl Session {
         self.begin_login(credentials, tried, false, now).is_ok()
     }
 
-    /// Whether another token may be accepted where this one was refused.
-    pub(crate) fn may_renew_token(&self, credentials: &Credentials) -> bool {
-        self.login.as_ref().is_some_and(|login| credentials.may_renew(&login.exchange))
+    /// The token was refused: it is forgotten. Says whether another may do.
+    pub(crate) fn token_refused(&self, credentials: &Credentials) -> bool {
+        self.login.as_ref().is_some_and(|login| credentials.token_refused(&login.exchange))
     }
 
     /// Whether AUTH has succeeded on this connection.
@@ -247,27 +247,27 @@ impl Session {
         let encoded = response.as_ref().map(|response| Zeroizing::new(BASE64.encode(response)));
         if std::mem::replace(&mut login.is_asked, true) {
             let line = encoded.as_deref().map_or("", String::as_str);
-            if line.len() + "\r\n".len() > MAX_AUTH_LINE {
+            let answer = AuthLine::answer(line);
+            if answer.length() > MAX_AUTH_LINE {
                 return Err(AuthFault::Mechanism("its response is longer than a line may be".into()));
             }
-            self.say_line(Command::AuthResponse(line), now);
+            self.say_line(answer, now);
             return Ok(());
         }
         let name = login.exchange.name().to_owned();
         // An empty initial response is not the same as none (RFC 4954 §4).
         let initial = encoded.as_deref().map(|line| if line.is_empty() { "=" } else { line.as_str() });
-        let length = |initial: &str| "AUTH  \r\n".len() + name.len() + initial.len();
-        let fitting = initial.filter(|initial| length(initial) <= MAX_COMMAND);
+        let fitting = initial.filter(|initial| AuthLine::begin(&name, Some(initial)).length() <= MAX_COMMAND);
         if fitting.is_none() {
             login.held_back = response;
         }
-        self.say_line(Command::Auth(&name, fitting), now);
+        self.say_line(AuthLine::begin(&name, fitting), now);
         Ok(())
     }
 
-    fn say_line(&mut self, command: Command<'_>, now: Instant) {
+    fn say_line(&mut self, line: AuthLine<'_>, now: Instant) {
         self.flight(now);
-        self.ask(command, Step::Auth, 0);
+        self.ask(Command::Auth(line), Step::Auth, 0);
     }
 
     /// Cancels the dialogue (RFC 4954 §4) where it has begun.
@@ -275,7 +275,7 @@ impl Session {
         let Some(login) = &mut self.login else { return };
         if login.is_asked {
             login.given_up = Some(fault);
-            self.say_line(Command::AuthResponse("*"), now);
+            self.say_line(AuthLine::answer("*"), now);
         } else {
             login.is_over = true;
             self.flight(now);

@@ -35,6 +35,9 @@ impl Session {
     }
 
     /// The handshake is done, and the peer is who it should be.
+    ///
+    /// # Panics
+    /// When [`Session::wants_tls`] says no.
     pub fn secured(&mut self, now: Instant) {
         assert!(self.wants_tls(), "TLS unasked");
         self.owed.clear();

@@ -195,6 +195,8 @@ impl Wire<'_> {
                 false
             }
             Shaken::Failed(fault) => {
+                // The connection is gone already; its address is left, too.
+                self.slot.passed_over = self.slot.passed_over.wrapping_add(1);
                 self.lane.session_mut().lost(Failure::Tls(fault));
                 false
             }

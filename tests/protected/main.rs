@@ -3,13 +3,13 @@
 mod auth;
 #[path = "../support/certs.rs"]
 mod certs;
-#[allow(dead_code, reason = "each test program uses its own part of this")]
-#[path = "../sockets/scripted.rs"]
-mod scripted;
 #[cfg(not(any(windows, target_vendor = "apple")))]
 mod handshakes;
 #[cfg(not(any(windows, target_vendor = "apple")))]
 mod peers;
+#[allow(dead_code, reason = "each test program uses its own part of this")]
+#[path = "../sockets/scripted.rs"]
+mod scripted;
 #[cfg(not(any(windows, target_vendor = "apple")))]
 mod settings;
 #[cfg(not(any(windows, target_vendor = "apple")))]

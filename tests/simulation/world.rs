@@ -192,7 +192,8 @@ impl World {
     fn authenticate(&mut self, account: usize) {
         let renewed = self.logins.change(account, self.coordinator.lanes());
         renewed.into_iter().for_each(|lane| self.effects.reconnect_called(lane));
-        self.coordinator.authenticate(&self.logins.accounts[account].credentials);
+        let now = self.epoch + self.now;
+        self.coordinator.authenticate(&self.logins.accounts[account].credentials, now);
     }
 
     /// Takes one mail; `false` when there is none left.

@@ -122,13 +122,13 @@ fn a_token_is_asked_for_once_and_shared() {
 fn a_refused_token_is_renewed_once() {
     let (credentials, count) = counting();
     let (first, _) = shown(&credentials, false);
-    assert!(credentials.may_renew(&first));
-    assert!(credentials.may_renew(&first), "asking does not change the answer");
+    assert!(credentials.token_refused(&first));
+    assert!(credentials.token_refused(&first), "asking does not change the answer");
     let (second, token) = shown(&credentials, true);
     assert_eq!(token, "token-2");
-    assert!(!credentials.may_renew(&second), "the new one is refused too");
+    assert!(!credentials.token_refused(&second), "the new one is refused too");
     assert_eq!(count.load(Ordering::SeqCst), 2);
-    assert_eq!(shown(&credentials, false).1, "token-2");
+    assert_eq!(shown(&credentials, false).1, "token-3", "what was refused is not said again");
 }
 
 #[test]
@@ -136,13 +136,13 @@ fn of_many_whose_token_is_refused_one_asks() {
     let (credentials, count) = counting();
     let refused: Vec<Exchange> = (0..5).map(|_| shown(&credentials, false).0).collect();
     for exchange in &refused {
-        assert!(credentials.may_renew(exchange));
+        assert!(credentials.token_refused(exchange));
         assert_eq!(shown(&credentials, true).1, "token-2");
     }
     assert_eq!(count.load(Ordering::SeqCst), 2);
     // All at once, too.
     let refused: Vec<Exchange> = (0..5).map(|_| shown(&credentials, false).0).collect();
-    assert!(refused.iter().all(|exchange| credentials.may_renew(exchange)));
+    assert!(refused.iter().all(|exchange| credentials.token_refused(exchange)));
     let barrier = Barrier::new(5);
     thread::scope(|scope| {
         for _ in 0..5 {
@@ -162,15 +162,15 @@ fn of_many_whose_token_is_refused_one_asks() {
 fn only_what_has_a_source_is_renewed() {
     let fixed = Credentials::oauth("tim", "token");
     let (exchange, _) = shown(&fixed, false);
-    assert!(!fixed.may_renew(&exchange));
+    assert!(!fixed.token_refused(&exchange));
     assert_eq!(shown(&fixed, false).1, "token", "a fixed token stays");
     let (credentials, _) = counting();
-    assert!(!credentials.may_renew(&exchange), "another's exchange");
+    assert!(!credentials.token_refused(&exchange), "another's exchange");
     let mut exchange = forced(user(), AuthMechanism::Plain);
     start(&mut exchange).unwrap();
-    assert!(!user().may_renew(&exchange));
+    assert!(!user().token_refused(&exchange));
     let unasked = begun(&credentials, &["XOAUTH2"]).unwrap();
-    assert!(!credentials.may_renew(&unasked), "no token was refused");
+    assert!(!credentials.token_refused(&unasked), "no token was refused");
 }
 
 #[test]

@@ -315,12 +315,12 @@ fn a_source_without_a_token_is_a_failed_connection() {
 fn open_lanes_authenticate_at_once_when_they_are_told_to() {
     let mut script = Script::new(&[3]);
     script.open();
-    script.coordinator.authenticate(&password("secret"));
+    script.coordinator.authenticate(&password("secret"), script.now);
     script.run();
     assert_eq!(auths(&script), 3);
     assert!(script.lanes().all(|lane| lane.session().is_authenticated()));
     assert!(!script.wire.iter().any(|line| line.ends_with("connect")));
-    script.coordinator.authenticate(&password("better"));
+    script.coordinator.authenticate(&password("better"), script.now);
     script.run();
     assert_eq!(auths(&script), 3, "nobody authenticates twice on a connection");
 }
@@ -333,7 +333,7 @@ fn a_lane_that_has_a_mail_in_hand_is_opened_anew() {
     script.take(mail(1));
     script.coordinator.set_flushing(true);
     script.run();
-    script.coordinator.authenticate(&password("secret"));
+    script.coordinator.authenticate(&password("secret"), script.now);
     script.finish();
     assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
     let said = script.said(lane(0, 0)).join(" ");
@@ -348,7 +348,7 @@ fn nobody_authenticates_within_a_transaction() {
     script.take(mail(1));
     script.finish();
     assert!(script.lane(lane(0, 0)).session().needs_reset());
-    script.coordinator.authenticate(&password("secret"));
+    script.coordinator.authenticate(&password("secret"), script.now);
     script.run();
     let said = script.said(lane(0, 0)).join(" ");
     assert!(said.ends_with("MAIL RCPT QUIT connect greeting EHLO AUTH"), "{said}");
@@ -362,7 +362,7 @@ fn what_was_refused_is_of_no_consequence_when_it_was_changed_meanwhile() {
         script.serve(once("AUTH", Does::Hang));
         script.decide(at(EventKind::AuthFail, Step::Auth, verdict));
         script.run();
-        script.coordinator.authenticate(&password("right"));
+        script.coordinator.authenticate(&password("right"), script.now);
         let now = script.now;
         script.lane_mut(lane(0, 0)).session_mut().receive(b"535 5.7.8 no\r\n", now);
         script.revive(lane(0, 0));
@@ -383,7 +383,7 @@ fn a_mechanism_that_is_not_known_is_not_followed_by_other_credentials_on_the_sam
     let mut script = with(&[2], password("old"));
     script.serve(once("AUTH", Does::Hang));
     script.run();
-    script.coordinator.authenticate(&password("new"));
+    script.coordinator.authenticate(&password("new"), script.now);
     let now = script.now;
     script.lane_mut(lane(0, 0)).session_mut().receive(b"504 5.5.4 what?\r\n", now);
     script.revive(lane(0, 0));
