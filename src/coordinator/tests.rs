@@ -7,6 +7,7 @@ mod auth;
 mod dealing;
 mod doubt;
 mod ends;
+mod gate;
 mod panics;
 mod recipients;
 mod refusals;

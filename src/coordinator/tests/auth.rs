@@ -8,16 +8,16 @@ use super::*;
 use crate::auth::Credentials;
 use crate::failure::Failure;
 
-fn password(password: &'static str) -> Credentials {
+pub fn password(password: &'static str) -> Credentials {
     Credentials::password("tim", password).allow_without_tls()
 }
 
-fn with(threads: &[u32], credentials: Credentials) -> Script {
+pub fn with(threads: &[u32], credentials: Credentials) -> Script {
     Script::with(threads, BatchSettings::default(), move |host| host.credentials = Some(credentials.clone()))
 }
 
 /// How often AUTH was said, on all lanes.
-fn auths(script: &Script) -> usize {
+pub fn auths(script: &Script) -> usize {
     script.wire.iter().filter(|line| line.contains(" AUTH ")).count()
 }
 
@@ -25,7 +25,7 @@ fn kinds(script: &Script) -> Vec<EventKind> {
     script.notes.seen.iter().map(|seen| seen.kind).collect()
 }
 
-fn failed_auths(script: &Script) -> usize {
+pub fn failed_auths(script: &Script) -> usize {
     kinds(script).iter().filter(|kind| **kind == EventKind::AuthFail).count()
 }
 
@@ -114,7 +114,7 @@ fn a_refusal_that_may_pass_is_a_failed_connection() {
 }
 
 #[test]
-fn a_connection_lost_in_auth_is_a_failed_one_and_another_lane_tries() {
+fn a_connection_lost_in_auth_is_a_failed_one() {
     let mut script = with(&[2], password("secret"));
     script.serve(once("AUTH", Does::Close));
     script.exhaust();
@@ -218,7 +218,7 @@ fn nothing_in_common_is_a_refusal_too() {
 // ---- tokens -----------------------------------------------------------------
 
 /// Tokens `token1`, `token2`, … and how many were asked for.
-fn tokens() -> (Credentials, Arc<AtomicU32>) {
+pub fn tokens() -> (Credentials, Arc<AtomicU32>) {
     let asked = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&asked);
     let source = move || Ok(format!("token{}", count.fetch_add(1, Ordering::Relaxed) + 1).into());
