@@ -11,7 +11,7 @@ use smtp_bulk::{EventKind, LaneId, SessionVerdict, Step, Verdict};
 
 use super::attempts::Attempts;
 use super::logins::Logins;
-use super::model::{Model, Seen, doubled, effective, forget, is_restart};
+use super::model::{Before, Door, Model, Seen, doubled, effective, forget, is_restart};
 
 /// Whether a restart that a callback asked for is within its bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,29 +19,6 @@ enum Allowed {
     Surely,
     SurelyNot,
     Perhaps,
-}
-
-/// A lane before a settle.
-#[derive(Clone, Copy, Debug)]
-struct Before {
-    connection: u64,
-    is_up: bool,
-    is_opening: bool,
-    is_ready: bool,
-    has_failed: bool,
-    has_begun: bool,
-    in_doubt: bool,
-    is_authenticated: bool,
-    /// Another lane authenticates first.
-    waits: bool,
-    held: usize,
-}
-
-/// A lane and its host's credentials after a settle.
-#[derive(Clone, Copy, Debug)]
-struct Door {
-    must_authenticate: bool,
-    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +29,8 @@ pub struct Effects {
     before: Vec<Before>,
     doors: Vec<Door>,
     waited_for: bool,
+    /// What is seen as one settle were several, as a callback panicked.
+    is_in_parts: bool,
     seen: Vec<(Seen, Allowed)>,
     last: Option<Seen>,
     finished: bool,
@@ -83,6 +62,7 @@ impl Effects {
             before: Vec::new(),
             doors: Vec::new(),
             waited_for: false,
+            is_in_parts: false,
             seen: Vec::new(),
             last: None,
             finished: false,
@@ -213,27 +193,15 @@ impl Effects {
 
     pub fn before_settle(&mut self, lanes: &[Lane]) {
         self.before.clear();
-        self.before.extend(lanes.iter().map(|lane| {
-            let session = lane.session();
-            Before {
-                connection: lane.connection(),
-                is_up: lane.link() == Link::Up && !session.is_leaving(),
-                is_opening: lane.standing() == Standing::Opening,
-                is_ready: lane.link() == Link::Up && session.is_ready(),
-                has_failed: session.failure().is_some(),
-                has_begun: session.has_flight_begun(),
-                in_doubt: session.is_in_doubt(),
-                is_authenticated: session.is_authenticated(),
-                waits: lane.standing() == Standing::Opening && session.is_ready() && !session.has_answer(),
-                held: lane.held(),
-            }
-        }));
+        self.before.extend(lanes.iter().map(Before::of));
         self.waited_for = lanes.iter().any(Lane::is_waited_for);
         self.finished = false;
+        self.is_in_parts = false;
     }
 
     /// Another settle follows at once: a lane that was closed is not waited for.
     pub fn settled_in_part(&mut self, lanes: &[Lane]) {
+        self.is_in_parts = true;
         self.waited_for &= lanes.iter().any(Lane::is_waited_for);
     }
 
@@ -370,6 +338,7 @@ impl Effects {
     fn check_lane_renewed(&mut self, index: usize, lane: &Lane, now: Duration) {
         let before = self.before[index];
         let shut_out = self.is_shut_out(index, lane);
+        let is_in_parts = self.is_in_parts;
         let model = &mut self.models[index];
         let wait = model.renewal_wait.take();
         forget(model);
@@ -379,6 +348,13 @@ impl Effects {
             return;
         }
         assert_eq!(lane.held(), 0, "lane {index} holds a mail after a restart");
+        // A restart leaves it to its opening, which then fails as another's did.
+        let is_left = before.waits || before.is_opening && is_in_parts;
+        let has_waited_in_vain = is_left && lane.link() == Link::Down;
+        if shut_out || has_waited_in_vain {
+            model.renewal_wait = wait;
+            return;
+        }
         // A host that fails is not hammered by a restart that it caused.
         if let Some(wait) = wait.filter(|_| lane.standing() == Standing::Benched) {
             assert!(lane.link() == Link::Down, "lane {index} waits with a connection");
@@ -386,13 +362,9 @@ impl Effects {
             model.opens_by = Some(now + wait + SLACK);
             return;
         }
-        // A restart leaves it to its opening, which then fails as another's did.
-        let has_waited_in_vain = before.waits && lane.link() == Link::Down;
-        if shut_out || has_waited_in_vain {
-            return;
-        }
         assert_eq!(lane.standing(), Standing::Opening, "lane {index} is not opened anew");
-        if before.is_opening {
+        // It goes to its gate when the batch ends, and that is an opening too.
+        if before.is_opening || before.sits_outside && self.doors[index].must_authenticate {
             return;
         }
         let is_old = lane.connection() == before.connection && !lane.session().is_leaving();

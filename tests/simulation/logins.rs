@@ -28,6 +28,8 @@ struct HostLogin {
     known: Known,
     /// A token was refused, and the next one has not been accepted.
     renews: bool,
+    /// They were refused in the last settle, whatever came behind that.
+    was_refused: bool,
 }
 
 /// What a lane authenticates with, from its first AUTH to the verdict on it.
@@ -167,6 +169,7 @@ impl Logins {
     // ---- settle -----------------------------------------------------------
 
     pub fn before_settle(&mut self, lanes: &[Lane]) {
+        self.hosts.iter_mut().for_each(|host| host.was_refused = false);
         for (own, lane) in self.lanes.iter_mut().zip(lanes) {
             let session = lane.session();
             let answer = session.answer().filter(|answer| answer.step == Step::Auth);
@@ -194,7 +197,8 @@ impl Logins {
     /// Whether all lanes of this one's host that have yet to authenticate are
     /// of no use.
     pub fn is_refused(&self, lane: usize) -> bool {
-        self.hosts[self.lanes[lane].host].known == Known::Refused
+        let host = &self.hosts[self.lanes[lane].host];
+        host.was_refused || host.known == Known::Refused
     }
 
     /// Whether the lane has to authenticate before it is of use.
@@ -241,7 +245,10 @@ impl Logins {
                     (host.known, host.renews) = (Known::Accepted, false);
                 }
             }
-            (Some(_), _) if is_current => host.known = Known::Refused,
+            (Some(_), _) if is_current => {
+                host.known = Known::Refused;
+                host.was_refused = true;
+            }
             (Some(_), _) | (None, None) => {}
             (None, Some(_)) if host.known == Known::Refused => {}
             (None, Some(504)) if is_current && !is_token && is_same => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use smtp_bulk::coordinator::{Lane, Link, Standing};
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::{EventKind, SessionVerdict, Step, Verdict};
 
@@ -30,6 +31,52 @@ impl Seen {
         let failed = matches!(self.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
         failed && is_restart(self.verdict.session)
     }
+}
+
+/// A lane before a settle.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    pub connection: u64,
+    pub is_up: bool,
+    pub is_opening: bool,
+    pub is_ready: bool,
+    pub has_failed: bool,
+    pub has_begun: bool,
+    pub in_doubt: bool,
+    pub is_authenticated: bool,
+    /// Another lane authenticates first.
+    pub waits: bool,
+    /// It sits out, and has to authenticate when it goes on.
+    pub sits_outside: bool,
+    pub held: usize,
+}
+
+impl Before {
+    pub fn of(lane: &Lane) -> Before {
+        let session = lane.session();
+        let is_up = lane.link() == Link::Up;
+        let is_opening = lane.standing() == Standing::Opening;
+        Before {
+            connection: lane.connection(),
+            is_up: is_up && !session.is_leaving(),
+            is_opening,
+            is_ready: is_up && session.is_ready(),
+            has_failed: session.failure().is_some(),
+            has_begun: session.has_flight_begun(),
+            in_doubt: session.is_in_doubt(),
+            is_authenticated: session.is_authenticated(),
+            waits: is_opening && session.is_ready() && !session.has_answer(),
+            sits_outside: lane.standing() == Standing::Benched && is_up && !session.is_authenticated(),
+            held: lane.held(),
+        }
+    }
+}
+
+/// A lane and its host's credentials after a settle.
+#[derive(Clone, Copy, Debug)]
+pub struct Door {
+    pub must_authenticate: bool,
+    pub is_refused: bool,
 }
 
 /// What is known of a lane between settles.
