@@ -170,6 +170,16 @@ impl Logins {
 
     pub fn before_settle(&mut self, lanes: &[Lane]) {
         self.hosts.iter_mut().for_each(|host| host.was_refused = false);
+        self.look(lanes);
+    }
+
+    /// Another settle follows at once, as a callback panicked.
+    pub fn settled_in_part(&mut self, lanes: &[Lane]) {
+        self.after_settle(lanes);
+        self.look(lanes);
+    }
+
+    fn look(&mut self, lanes: &[Lane]) {
         for (own, lane) in self.lanes.iter_mut().zip(lanes) {
             let session = lane.session();
             let answer = session.answer().filter(|answer| answer.step == Step::Auth);

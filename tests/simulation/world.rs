@@ -375,8 +375,7 @@ impl World {
                 Ok(progress) => break progress,
                 Err(payload) if payload.is::<Panicked>() => {
                     callbacks.effects.settled_in_part(coordinator.lanes());
-                    callbacks.logins.after_settle(coordinator.lanes());
-                    callbacks.logins.before_settle(coordinator.lanes());
+                    callbacks.logins.settled_in_part(coordinator.lanes());
                 }
                 Err(payload) => resume_unwind(payload),
             }
