@@ -391,8 +391,13 @@ impl World {
         self.effects.after_settle(lanes, &progress, &self.logins, batches, self.now);
         // A lane that is taken out of the batch may have been the last one
         // that the others waited for: that is seen at the next settle.
-        // So is what a lane cannot log in with, which it learns as it begins to.
-        let at_once = |lane: &Lane| matches!(lane.session().failure(), Some(Failure::Auth(_)));
+        // So is that a lane has nothing to log in with, or no connection any
+        // more to do it on, which it learns as it begins to.
+        let at_once = |lane: &Lane| {
+            let failure = lane.session().failure();
+            let begins = lane.session().is_authenticating() && failure.is_some();
+            begins || matches!(failure, Some(Failure::Auth(_)))
+        };
         let is_left = self.coordinator.is_step_over() && !lanes.iter().any(at_once);
         self.unsettled = if is_left { self.unsettled + 1 } else { 0 };
         assert!(self.unsettled < 2, "settle leaves something to settle");
