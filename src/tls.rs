@@ -19,6 +19,11 @@ use crate::transport::Plain;
 /// Most octets that are read of a file of certificates or keys.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
+/// Octets that the library reads in one call. It reads on by itself for as long
+/// as it finds what is not for the application, such as tickets and new keys, of
+/// which a server can send any number: others would have to wait for that.
+const BUDGET: usize = 64 * 1024;
+
 /// Longest name of a server (RFC 1035 §2.3.4); others are not in ASCII's form.
 const MAX_NAME: usize = 253;
 
@@ -184,10 +189,12 @@ impl TlsClient {
     pub(crate) fn shake(&self, shaking: Shaking, waker: &Waker) -> Shaken {
         let shaken = match shaking {
             Shaking::Fresh(plain) => {
-                let stream = Nonblocking { plain, waker: waker.clone(), wakes: true };
-                self.connector.connect(&self.server_name, stream)
+                self.connector.connect(&self.server_name, Nonblocking::new(plain, waker.clone()))
             }
-            Shaking::Begun(begun) => begun.handshake(),
+            Shaking::Begun(mut begun) => {
+                begun.get_mut().budget = BUDGET;
+                begun.handshake()
+            }
         };
         match shaken {
             Ok(stream) => match self.check_pins(&stream) {
@@ -257,17 +264,48 @@ pub(crate) struct Nonblocking {
     waker: Waker,
     /// Whether the waker is to be woken when a read has to wait.
     wakes: bool,
+    /// A flush had to wait.
+    owes_flush: bool,
+    /// Octets that one call of the library may still read.
+    budget: usize,
+}
+
+impl Nonblocking {
+    fn new(plain: Plain, waker: Waker) -> Nonblocking {
+        Nonblocking { plain, waker, wakes: true, owes_flush: false, budget: BUDGET }
+    }
+
+    /// Goes on with a flush that had to wait.
+    fn flush_owed(&mut self) -> Poll<io::Result<()>> {
+        if !self.owes_flush {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = self.plain.poll_flush(&mut Context::from_waker(&self.waker));
+        self.owes_flush = flushed.is_pending();
+        flushed
+    }
 }
 
 impl Read for Nonblocking {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Poll::Ready(Err(error)) = self.flush_owed() {
+            return Err(error);
+        }
+        if self.budget == 0 {
+            self.waker.wake_by_ref();
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let some = buffer.len().min(self.budget);
+        let buffer = buffer.get_mut(..some).unwrap_or_default();
         let mut cx = Context::from_waker(&self.waker);
         let read = if self.wakes {
             self.plain.poll_read(&mut cx, buffer)
         } else {
             self.plain.try_read(&mut cx, buffer).map_or(Poll::Pending, Poll::Ready)
         };
-        or_would_block(read)
+        let read = or_would_block(read)?;
+        self.budget -= read.min(self.budget);
+        Ok(read)
     }
 }
 
@@ -276,8 +314,14 @@ impl Write for Nonblocking {
         or_would_block(self.plain.poll_write(&mut Context::from_waker(&self.waker), bytes))
     }
 
+    /// To OpenSSL a flush that has to wait is the end of a handshake, so it is
+    /// owed until the next read, which follows.
     fn flush(&mut self) -> io::Result<()> {
-        or_would_block(self.plain.poll_flush(&mut Context::from_waker(&self.waker)))
+        self.owes_flush = true;
+        match self.flush_owed() {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
+        }
     }
 }
 
@@ -323,7 +367,10 @@ impl TlsStream {
     }
 
     pub(crate) fn poll_flush(&mut self) -> Poll<io::Result<()>> {
-        polled(|| self.0.flush())
+        match polled(|| self.0.flush()) {
+            Poll::Ready(Ok(())) => self.0.get_mut().flush_owed(),
+            other => other,
+        }
     }
 
     /// Says that no more will come (close_notify), if that can be said at
@@ -335,7 +382,9 @@ impl TlsStream {
     }
 
     fn read(&mut self, buffer: &mut [u8], wakes: bool) -> Poll<io::Result<usize>> {
-        self.0.get_mut().wakes = wakes;
+        let stream = self.0.get_mut();
+        stream.wakes = wakes;
+        stream.budget = BUDGET;
         match polled(|| self.0.read(buffer)) {
             Poll::Ready(Err(error)) if is_end(&error) => Poll::Ready(Ok(0)),
             read => read,
@@ -362,7 +411,84 @@ fn polled<T>(mut call: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use futures_lite::{AsyncRead, AsyncWrite};
+
     use super::*;
+
+    /// A peer that never stops talking, behind a tunnel whose first flush waits.
+    #[derive(Default)]
+    struct Endless {
+        flushes: usize,
+    }
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buffer.len()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes == 1 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+
+        fn poll_close(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn endless() -> (Nonblocking, Arc<Woken>) {
+        let woken = Arc::new(Woken::default());
+        let plain = Plain::Custom(Box::new(Endless::default()));
+        (Nonblocking::new(plain, Waker::from(Arc::clone(&woken))), woken)
+    }
+
+    #[test]
+    fn one_call_of_the_library_reads_so_much_and_is_woken_for_more() {
+        let (mut stream, woken) = endless();
+        let mut buffer = [0; 1_000];
+        let mut read = 0;
+        let end = loop {
+            match stream.read(&mut buffer) {
+                Ok(count) => read += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((end.kind(), read), (io::ErrorKind::WouldBlock, BUDGET));
+        assert_eq!(woken.0.load(Ordering::Acquire), 1);
+    }
+
+    #[test]
+    fn a_flush_that_waits_is_no_error_and_goes_on_with_the_next_read() {
+        let (mut stream, _) = endless();
+        assert!(stream.flush().is_ok() && stream.owes_flush);
+        assert!(stream.read(&mut [0; 10]).is_ok() && !stream.owes_flush);
+    }
 
     #[test]
     fn what_is_wrong_is_told_from_the_librarys_text() {
