@@ -1,5 +1,7 @@
 //! The main job as its user runs it: the program `bulk_send`, its files, its output, its exit code.
 
+#[path = "support/certs.rs"]
+mod certs;
 mod support;
 
 use std::fs;
@@ -9,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 
-use smtp_bulk::sink::{Fault, Misdeed, Sink, Step as At};
+use smtp_bulk::sink::{Builder, Fault, Misdeed, Sink, Step as At};
 
+use certs::Authority;
 use support::{ClosedPort, PATIENCE, sink};
 
 /// The program, built once. `cargo test` alone does not build an example that has tests of its own.
@@ -72,7 +75,8 @@ impl Run {
 }
 
 fn bulk_send(arguments: &[&str]) -> Run {
-    Command::new(program()).args(arguments).stdin(Stdio::null()).output().unwrap().into()
+    let mut command = Command::new(program());
+    command.args(arguments).env_remove("SMTP_PASSWORD").stdin(Stdio::null()).output().unwrap().into()
 }
 
 /// A folder with files for a run.
@@ -257,6 +261,150 @@ fn a_fixed_message_id_is_a_warning() {
     assert_eq!(run.code, Some(0), "{}", run.err);
     let [warning] = &run.complaints()[..] else { panic!("{}", run.err) };
     assert!(warning.starts_with(&format!("warning: {message}:2: every mail gets the same Message-ID")));
+}
+
+// ---- TLS and login ------------------------------------------------------------------------------
+
+const PASSWORD: &str = "correct horse battery";
+
+/// A server with a certificate and a user, and a folder with what its clients need.
+fn guarded(set: impl FnOnce(Builder) -> Builder) -> (Arc<Sink>, Folder) {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let identity = authority.good().identity();
+    let server = sink(|sink| set(sink.starttls(identity).user("tim", PASSWORD).require_tls().require_auth()));
+    folder.file("ca.pem", &authority.pem());
+    folder.file("password", &format!("{PASSWORD}\n"));
+    (server, folder)
+}
+
+/// Sends a few mails with these arguments and everything written down.
+fn log_in(server: &Sink, folder: &Folder, arguments: &[&str], password: Option<&str>) -> Run {
+    let (host, debug) = (address(server), folder.path("[HOST]-[THREAD].log"));
+    let mut command = Command::new(program());
+    command.args(["--host", &host, "--count", "5", "--json", "--debug", "10", "--debug-path", &debug]);
+    command.args(["--failed", &folder.path("failed.csv")]).args(arguments);
+    command.env_remove("SMTP_PASSWORD").envs(password.map(|password| ("SMTP_PASSWORD", password)));
+    let run = Run::from(command.stdin(Stdio::null()).output().unwrap());
+    let logs = ["127.0.0.1-0.log", "127.0.0.1-1.log", "failed.csv"];
+    let logs = logs.map(|name| fs::read_to_string(folder.path(name)).unwrap_or_default()).concat();
+    for (what, text) in [("out", &run.out), ("err", &run.err), ("logs", &logs)] {
+        let secrets = ["correct horse", "wrong horse", "Y29ycmVjdC", "horse"];
+        assert!(secrets.iter().all(|secret| !text.contains(secret)), "a password in {what}");
+    }
+    run
+}
+
+#[test]
+fn it_sends_under_starttls_and_logs_in() {
+    let (server, folder) = guarded(|sink| sink);
+    let (ca, file) = (folder.path("ca.pem"), folder.path("password"));
+    let tls = ["--tls", "starttls", "--ca", &ca, "--user", "tim"];
+    let by_file = [&tls[..], &["--password-file", &file]].concat();
+    let forced = [&tls[..], &["--auth", "login"]].concat();
+    for (arguments, password) in
+        [(&by_file, None), (&by_file, Some("wrong horse")), (&forced, Some(PASSWORD))]
+    {
+        let run = log_in(&server, &folder, arguments, password);
+        assert_eq!((run.code, run.complaints()), (Some(0), vec![]), "{}", run.err);
+        assert_eq!(run.figure("delivered"), 5);
+    }
+    let mails = server.mails();
+    assert!(mails.iter().all(|mail| mail.tls && mail.user.as_deref() == Some("tim")));
+    assert_eq!((mails.len(), server.counts().auth_failures), (15, 0));
+}
+
+#[test]
+fn it_speaks_tls_from_the_first_octet() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let issued = authority.good();
+    let pin: String = issued.fingerprint().iter().map(|octet| format!("{octet:02x}")).collect();
+    let server = sink(|sink| sink.implicit_tls(issued.identity()));
+    let ca = folder.file("ca.pem", &authority.pem());
+    let trusted = ["--tls", "implicit", "--ca", &ca, "--server-name", certs::NAME];
+    let pinned = ["--tls", "implicit-insecure", "--pin", &pin];
+    for arguments in [&trusted[..], &pinned[..]] {
+        let run = log_in(&server, &folder, arguments, None);
+        assert_eq!((run.code, run.complaints()), (Some(0), vec![]), "{}", run.err);
+    }
+    assert_eq!(server.mails().len(), 10);
+}
+
+#[test]
+fn a_wrong_password_is_said_once_and_everything_is_unsent() {
+    let (server, folder) = guarded(|sink| sink);
+    let ca = folder.path("ca.pem");
+    let arguments = ["--tls", "starttls", "--ca", &ca, "--user", "tim", "--threads", "10"];
+    let run = log_in(&server, &folder, &arguments, Some("wrong horse"));
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    let [complaint] = run.complaints()[..] else { panic!("one line: {}", run.err) };
+    assert!(complaint.starts_with("no server is left to send to: 127.0.0.1:"), "{complaint}");
+    assert!(complaint.contains(" auth_fail AUTH ") && complaint.contains(": 535 "), "{complaint}");
+    assert_eq!((run.figure("taken"), run.figure("unsent")), (5, 5));
+    assert_eq!(folder.rows("failed.csv").len(), 5);
+    assert_eq!((server.counts().auth_attempts, server.counts().auth_failures), (1, 1));
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_not_believed() {
+    let (server, folder) = guarded(|sink| sink);
+    let stranger = folder.file("stranger.pem", &Authority::new().pem());
+    // Each failure in a row is waited for; what is to be seen is seen at the first.
+    let arguments = ["--tls", "starttls", "--ca", &stranger, "--user", "tim", "--threads", "1"];
+    let run = log_in(&server, &folder, &arguments, Some(PASSWORD));
+    let [complaint] = run.complaints()[..] else { panic!("one line: {}", run.err) };
+    assert_eq!(run.code, Some(1));
+    assert!(complaint.contains(" connect_fail ") && complaint.contains("is not trusted"), "{complaint}");
+    assert_eq!((server.counts().auth_attempts, server.mails().len()), (0, 0));
+    // Whoever asks for it gets it, and is told.
+    let run = log_in(&server, &folder, &["--tls", "starttls-insecure", "--user", "tim"], Some(PASSWORD));
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let [warning] = run.complaints()[..] else { panic!("one line: {}", run.err) };
+    assert!(warning.starts_with("warning: an insecure --tls with --user"), "{warning}");
+}
+
+#[test]
+fn a_login_that_makes_no_sense_is_bad_input_and_repeats_no_password() {
+    let (server, folder) = guarded(|sink| sink);
+    let ca = folder.path("ca.pem");
+    let (missing, empty) = (folder.path("missing"), folder.file("empty", "\n"));
+    let check = |arguments: &[&str], password: Option<&str>, beginning: &str| {
+        let run = log_in(&server, &folder, arguments, password);
+        assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{arguments:?}: {}", run.err);
+        let [complaint] = run.complaints()[..] else { panic!("{}", run.err) };
+        assert!(complaint.starts_with(beginning), "{complaint} does not begin with {beginning}");
+    };
+    let tls = ["--tls", "starttls", "--ca", &ca];
+    let user = [&tls[..], &["--user", "tim"]].concat();
+    check(&user, None, "--user needs --password-file FILE, or the environment variable SMTP_PASSWORD");
+    check(&[&user[..], &["--password", PASSWORD]].concat(), None, "--password: there is no such option");
+    check(&[&user[..], &["--password-file", &missing]].concat(), None, &format!("{missing}: cannot read"));
+    check(&[&user[..], &["--password-file", &empty]].concat(), None, &format!("{empty}: has no password"));
+    check(&[&user[..], &["--auth", PASSWORD]].concat(), None, "--auth: is no mechanism");
+    check(&["--user", "tim"], Some(PASSWORD), "--user needs --tls");
+    check(&["--tls", "starttls", "--ca", &missing], None, "TLS of host \"127.0.0.1\": ");
+    check(&[&tls[..], &["--pin", "12"]].concat(), None, "TLS of host \"127.0.0.1\": pin \"12\": ");
+    check(&[&tls[..], &["--cert", &ca, "--key", &ca]].concat(), None, "TLS of host \"127.0.0.1\": client");
+    check(&[&tls[..], &["--failed", &ca]].concat(), None, "--failed: is given twice");
+    assert_eq!(server.counts().connections, 0);
+    let run = bulk_send(&["--tls", "starttls"]);
+    assert_eq!((run.code, run.complaints().len()), (Some(2), 1), "{}", run.err);
+    // What is read is not written over.
+    let before = fs::read_to_string(&ca).unwrap();
+    let run =
+        bulk_send(&[&["--host", &address(&server), "--count", "1", "--failed", &ca], &tls[..]].concat());
+    assert_eq!((run.code, fs::read_to_string(&ca).unwrap()), (Some(2), before), "{}", run.err);
+}
+
+#[test]
+fn the_help_has_the_options_of_tls_and_login() {
+    let run = bulk_send(&["--help"]);
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+    let options =
+        ["--tls MODE", "--ca FILE", "--cert FILE", "--key FILE", "--server-name NAME", "--pin SHA256"];
+    let login = ["--user NAME", "--auth MECHANISM", "--password-file FILE", "SMTP_PASSWORD"];
+    for option in options.iter().chain(&login) {
+        assert!(run.out.contains(option), "{option}");
+    }
 }
 
 // ---- bad input ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 //! The command line: what was asked for, or one clear line about what is wrong with it.
 //! It must never read a file or open a connection.
 
+use crate::access::{self, Access, RawAccess};
 use crate::input::quoted;
 use lexopt::Arg;
 use smtp_bulk::Domain;
@@ -12,7 +13,6 @@ use std::time::Duration;
 /// The sender when none is named.
 pub const DEFAULT_FROM: &str = "sender@example.net";
 
-const DEFAULT_PORT: u16 = 25;
 const DEFAULT_COUNT: u64 = 100_000;
 const SINK_THREADS: usize = 100;
 const HOST_THREADS: usize = 2;
@@ -29,12 +29,32 @@ Without options it starts the embedded server and sends 100,000 sample mails
 through 100 sessions.
 
 Where to:
-  --host HOST[:PORT]   A server (name, IPv4, IPv6 or [IPv6]:PORT; port 25 if not
-                       given). Repeat it to spread the mail over several.
-                       Without it: the embedded server.
+  --host HOST[:PORT]   A server (name, IPv4, IPv6 or [IPv6]:PORT; if not given,
+                       port 25, and 465 with implicit TLS). Repeat it to spread
+                       the mail over several. Without it: the embedded server.
   --threads N          Sessions per host (default 2; embedded server 100)
   --hello NAME         Name said to the server (default: the own address)
   --timeout SECONDS    One time limit for every step (default: those of RFC 5321)
+
+TLS and login, the same for every --host:
+  --tls MODE           none (default); starttls: nothing is sent without STARTTLS
+                       (name port 587 where it is meant); implicit: TLS from the
+                       first octet. With -insecure behind one of the two any
+                       certificate will do, and anybody can stand in for the server
+  --ca FILE            Trust the authorities in this file (PEM or DER), and no others
+  --cert FILE          Certificate of this client, a chain in PEM; needs --key
+  --key FILE           Its private key, in PEM (PKCS#8, not encrypted)
+  --server-name NAME   Name in the server's certificate, if not the host's
+  --pin SHA256         Fingerprint that the server's certificate must have besides;
+                       repeat it to allow several
+  --user NAME          Log in as this user; needs --tls
+  --auth MECHANISM     AUTO (default), SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, PLAIN,
+                       LOGIN, OAUTHBEARER, XOAUTH2, EXTERNAL or ANONYMOUS. AUTO is
+                       the strongest of those with a password, save CRAM-MD5
+  --password-file FILE The password, or the token for OAUTHBEARER and XOAUTH2; one
+                       line end behind it is taken off. Without it: the environment
+                       variable SMTP_PASSWORD. It has no place on a command line,
+                       which everybody on this machine can read.
 
 What:
   --from ADDRESS       Sender; <> for none (default sender@example.net)
@@ -65,7 +85,8 @@ Ctrl-C ends the run: what is on its way is finished, the figures and the --faile
 file are completed. A second one stops at once, and mails may be in doubt then.
 SIGTERM and a hang-up do the same (under nohup a hang-up is ignored).
 
-Exit code: 0 everything was delivered, 1 something was not, 2 bad input or usage.
+Exit code: 0 everything was delivered, 1 something was not (also when no server
+could be reached, was trusted, or took the password), 2 bad input or usage.
 ";
 
 /// A server to send to.
@@ -73,8 +94,8 @@ Exit code: 0 everything was delivered, 1 something was not, 2 bad input or usage
 pub struct HostArg {
     /// Name or address; IPv6 without brackets.
     pub name: String,
-    /// Port, 25 unless given.
-    pub port: u16,
+    /// Port, if given.
+    pub port: Option<u16>,
 }
 
 /// Where the recipients come from.
@@ -103,6 +124,8 @@ pub struct Args {
     pub recipients: Recipients,
     /// The mail; a sample without it.
     pub message: Option<PathBuf>,
+    /// TLS and login.
+    pub access: Access,
     /// One time limit for all steps, if given.
     pub timeout: Option<Duration>,
     /// Where undelivered mail is listed.
@@ -147,7 +170,10 @@ where
                 return Err(format!("unexpected argument {}", quoted(&value)));
             }
         };
-        if !OPTIONS.contains(&name.as_str()) {
+        if name == "--password" {
+            return Err(access::NO_PASSWORD.to_owned());
+        }
+        if !OPTIONS.contains(&name.as_str()) && !access::OPTIONS.contains(&name.as_str()) {
             return Err(unknown(&name));
         }
         let value = value_of(&mut parser, &name)?;
@@ -156,7 +182,7 @@ where
     raw.finish().map(|args| Asked::Run(Box::new(args)))
 }
 
-/// Options that have a value.
+/// Options that have a value, besides those of [`access`].
 const OPTIONS: [&str; 11] = [
     "--host",
     "--threads",
@@ -182,6 +208,7 @@ struct Raw {
     count: Option<u64>,
     message: Option<PathBuf>,
     failed: Option<PathBuf>,
+    access: RawAccess,
     debug: Option<u8>,
     debug_path: Option<String>,
     json: bool,
@@ -193,6 +220,7 @@ impl Raw {
             "--recipients" => return once(&mut self.recipients, path(value)?),
             "--message" => return once(&mut self.message, path(value)?),
             "--failed" => return once(&mut self.failed, path(value)?),
+            _ if access::OPTIONS.contains(&option) => return self.access.set(option, value),
             _ => {}
         }
         let value = value
@@ -231,6 +259,7 @@ impl Raw {
         if self.debug_path.is_some() && debug == 0 {
             return Err("--debug-path needs --debug LEVEL, 1 to 10".to_owned());
         }
+        let access = self.access.finish(!self.hosts.is_empty())?;
         let threads = match self.hosts.is_empty() {
             true => SINK_THREADS,
             false => HOST_THREADS,
@@ -243,6 +272,7 @@ impl Raw {
             from: self.from.unwrap_or_else(|| DEFAULT_FROM.to_owned()),
             recipients,
             message: self.message,
+            access,
             timeout: self.timeout,
             failed: self.failed,
             debug,
@@ -290,22 +320,22 @@ fn host(text: &str) -> Result<HostArg, String> {
             return Err(format!("{} is not an IPv6 address", quoted(name)));
         }
         let port = match after.strip_prefix(':') {
-            Some(digits) => port(digits)?,
-            None if after.is_empty() => DEFAULT_PORT,
+            Some(digits) => Some(port(digits)?),
+            None if after.is_empty() => None,
             None => return Err(format!("{} is not [IPv6]:PORT", quoted(text))),
         };
         return Ok(HostArg { name: name.to_owned(), port });
     }
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Ok(HostArg { name: text.to_owned(), port: DEFAULT_PORT });
+        return Ok(HostArg { name: text.to_owned(), port: None });
     }
     let (name, port) = match text.split_once(':') {
         Some((_, digits)) if digits.contains(':') => {
             let what = "is neither HOST:PORT nor an IPv6 address";
             return Err(format!("{} {what}", quoted(text)));
         }
-        Some((name, digits)) => (name, port(digits)?),
-        None => (text, DEFAULT_PORT),
+        Some((name, digits)) => (name, Some(port(digits)?)),
+        None => (text, None),
     };
     host_name(name)?;
     Ok(HostArg { name: name.to_owned(), port })
@@ -421,7 +451,7 @@ mod tests {
         let args = args(
             "--host a.example --host=[::1]:2525 --threads 7 --hello me.example --timeout 2.5 \
              --from a@b --recipients r.csv --message m.eml --failed f.csv --debug 10 \
-             --debug-path log/[HOST] --json",
+             --debug-path log/[HOST] --json --tls starttls --user tim",
         );
         assert_eq!(args.hosts.len(), 2);
         assert_eq!(args.threads, 7);
@@ -432,12 +462,22 @@ mod tests {
         assert_eq!(args.message, Some("m.eml".into()));
         assert_eq!(args.failed, Some("f.csv".into()));
         assert_eq!((args.debug, args.debug_path.as_deref()), (10, Some("log/[HOST]")));
+        assert_eq!(args.access.security, smtp_bulk::Security::StartTls);
         assert!(args.json);
     }
 
     #[test]
+    fn a_password_on_the_command_line_is_refused_and_not_repeated() {
+        for line in ["--password hunter2", "--password=hunter2", "--user tim --password hunter2"] {
+            let error = error(line);
+            assert!(error.contains("--password-file FILE") && error.contains("SMTP_PASSWORD"), "{error}");
+            assert!(error.contains("can read") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
     fn options_in_the_table_are_those_of_the_help() {
-        for option in OPTIONS {
+        for option in OPTIONS.into_iter().chain(access::OPTIONS) {
             assert!(HELP.contains(&format!("  {option} ")), "{option}");
         }
         assert_eq!(asked("--count 3 -h").unwrap(), Asked::Help);
@@ -446,14 +486,14 @@ mod tests {
     #[test]
     fn hosts_are_read_in_every_notation() {
         for (text, name, port) in [
-            ("a.example", "a.example", 25),
-            ("a.example.:587", "a.example.", 587),
-            ("127.0.0.1:2525", "127.0.0.1", 2525),
-            ("::1", "::1", 25),
-            ("2001:db8::25", "2001:db8::25", 25),
-            ("[::1]", "::1", 25),
-            ("[::1]:25", "::1", 25),
-            ("mail_1", "mail_1", 25),
+            ("a.example", "a.example", None),
+            ("a.example.:587", "a.example.", Some(587)),
+            ("127.0.0.1:2525", "127.0.0.1", Some(2525)),
+            ("::1", "::1", None),
+            ("2001:db8::25", "2001:db8::25", None),
+            ("[::1]", "::1", None),
+            ("[::1]:25", "::1", Some(25)),
+            ("mail_1", "mail_1", None),
         ] {
             let name = name.to_owned();
             assert_eq!(host(text), Ok(HostArg { name, port }), "{text}");
@@ -507,6 +547,8 @@ mod tests {
             ("--recipients=", "--recipients: is empty"),
             ("--host a:x --count 1", "--host: port `x` is not 1 to 65535"),
             ("--host a", "--host needs --recipients FILE or --count N"),
+            ("--tls starttls", "--tls needs --host: the embedded server has no certificate"),
+            ("--host a --count 1 --user tim", "--user needs --tls starttls or --tls implicit"),
             ("--count 1 --recipients f", "--count and --recipients exclude each other"),
         ] {
             assert_eq!(error(line), what, "{line}");

@@ -14,7 +14,8 @@ use smol::stream::StreamExt;
 use smtp_bulk::envelope::AddressError;
 use smtp_bulk::sink::{Keep, Sink};
 use smtp_bulk::{
-    Content, Envelope, Error, ForwardPath, Host, Mailer, Message, MessageId, Report, ReversePath, Timeouts,
+    Content, Credentials, Envelope, Error, ForwardPath, Host, Mailer, Message, MessageId, Report,
+    ReversePath, Timeouts,
 };
 use std::fs;
 use std::io::{self, Write};
@@ -73,7 +74,7 @@ pub async fn run(args: &Args, job: Job) -> Result<Ending, String> {
     let (mut source, mut mails, progress) = (job.source, job.mails, job.progress);
     let book = Arc::new(Mutex::new(job.ledger));
     let started = Instant::now();
-    let (counters, sent) = send_all(args, &mut source, &mut mails, &book, &progress).await;
+    let (counters, sent) = send_all(args, job.credentials, &mut source, &mut mails, &book, &progress).await;
     let seconds = started.elapsed().as_secs_f64();
 
     let mut stop = sent.err();
@@ -128,6 +129,7 @@ fn forward_path(address: &str) -> Result<ForwardPath, String> {
 /// Connects, sends and quits. The mailer is gone when this returns, and all its reports have come.
 async fn send_all(
     args: &Args,
+    credentials: Option<Credentials>,
     source: &mut Source,
     mails: &mut MailMaker,
     book: &Book,
@@ -142,7 +144,7 @@ async fn send_all(
         Ok(signals) => signals,
         Err(reason) => return (Counters::default(), Err(Stop::Mailer(reason))),
     };
-    let connecting = connect(args, hosts, Arc::clone(book));
+    let connecting = connect(args, hosts, credentials, Arc::clone(book));
     let mut mailer = match future::or(connecting, interrupted(&mut signals)).await {
         Ok(mailer) => mailer,
         Err(stop) => return (Counters::default(), Err(stop)),
@@ -221,7 +223,11 @@ fn hosts(args: &Args) -> Result<(Vec<Host>, Option<Sink>), String> {
         sink = Some(started);
     }
     for host in &args.hosts {
-        hosts.push(Host::new(&host.name).port(host.port));
+        let named = Host::new(&host.name);
+        hosts.push(match host.port {
+            Some(port) => named.port(port),
+            None => named,
+        });
     }
     let tuned = hosts.into_iter().map(|host| {
         let host = host.threads(u32::try_from(args.threads).unwrap_or(u32::MAX));
@@ -233,8 +239,17 @@ fn hosts(args: &Args) -> Result<(Vec<Host>, Option<Sink>), String> {
     Ok((tuned.collect(), sink))
 }
 
-async fn connect(args: &Args, hosts: Vec<Host>, book: Book) -> Result<Mailer, Stop> {
-    let mut builder = Mailer::builder().debug(args.debug);
+async fn connect(
+    args: &Args,
+    hosts: Vec<Host>,
+    credentials: Option<Credentials>,
+    book: Book,
+) -> Result<Mailer, Stop> {
+    let mut builder =
+        Mailer::builder().debug(args.debug).security(args.access.security).tls(args.access.tls());
+    if let Some(credentials) = credentials {
+        builder = builder.credentials(credentials);
+    }
     for host in hosts {
         builder = builder.host(host);
     }
@@ -256,7 +271,7 @@ async fn connect(args: &Args, hosts: Vec<Host>, book: Book) -> Result<Mailer, St
 
 /// Why no mail can be sent any more. How many the mailer held tells the user nothing: the figures do.
 fn stop(error: Error) -> Stop {
-    if let Error::Host { .. } | Error::Descriptors { .. } | Error::Debug(_) = error {
+    if let Error::Host { .. } | Error::Tls { .. } | Error::Descriptors { .. } | Error::Debug(_) = error {
         return Stop::Settings(error.to_string());
     }
     Stop::Mailer(match error {

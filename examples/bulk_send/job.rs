@@ -11,6 +11,7 @@ use crate::recipients::{AddressCheck, Generated, Header, Record, Source, check};
 use crate::stamp::Stamps;
 use crate::template::{Mail, SAMPLE_BODY, Template};
 use jiff::Timestamp;
+use smtp_bulk::Credentials;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,17 +28,24 @@ pub struct Job {
     pub warnings: Vec<String>,
     /// Makes the mails.
     pub mails: MailMaker,
+    /// Who logs in, if anybody does.
+    pub credentials: Option<Credentials>,
 }
 
 impl Job {
     /// Checks all input; an error is one line for the user. `from` and `recipient` judge addresses.
     pub fn prepare(args: &Args, from: AddressCheck<'_>, recipient: AddressCheck<'_>) -> Result<Self, String> {
         from(&args.from).map_err(|reason| format!("--from: bad address {}: {reason}", quoted(&args.from)))?;
-        let prepared = Self::read(args, recipient);
+        let credentials = args.access.credentials()?;
+        let prepared = Self::read(args, recipient, credentials);
         prepared.map_err(|error| error.to_string())
     }
 
-    fn read(args: &Args, recipient: AddressCheck<'_>) -> Result<Self, InputError> {
+    fn read(
+        args: &Args,
+        recipient: AddressCheck<'_>,
+        credentials: Option<Credentials>,
+    ) -> Result<Self, InputError> {
         let (source, header, total, warning) = open(&args.recipients, recipient)?;
         let template = match &args.message {
             Some(path) => Template::load(path, &header)?,
@@ -57,6 +65,7 @@ impl Job {
             progress,
             warnings,
             mails: MailMaker { template: Arc::new(template), stamps: Stamps::new(&args.from) },
+            credentials,
         })
     }
 }
@@ -104,7 +113,7 @@ fn inputs(args: &Args) -> Vec<&Path> {
         Recipients::File(path) => Some(path.as_path()),
         Recipients::Count(_) => None,
     };
-    recipients.into_iter().chain(args.message.as_deref()).collect()
+    recipients.into_iter().chain(args.message.as_deref()).chain(args.access.files()).collect()
 }
 
 /// Debug lines are appended: to an input they would ruin it, to the list of failures the next run.
@@ -130,6 +139,7 @@ fn warnings(args: &Args, template: &Template) -> Vec<String> {
     if to_people && !args.from_given {
         warnings.push(format!("no --from: the sender is {DEFAULT_FROM}"));
     }
+    warnings.extend(args.access.warning().map(str::to_owned));
     warnings
 }
 
