@@ -171,8 +171,12 @@ impl Access {
         (is_blind && shows).then_some(what)
     }
 
-    /// Which certificates are accepted, and which one is shown. Reads nothing.
-    pub fn tls(&self) -> Tls {
+    /// Which certificates are accepted, and which one is shown; nothing without
+    /// TLS. Reads nothing.
+    pub fn tls(&self) -> Option<Tls> {
+        if self.security == Security::None {
+            return None;
+        }
         let mut tls = Tls::new();
         if let Some(ca) = &self.ca {
             tls = tls.root_certificate_file(ca).only_these_roots();
@@ -183,7 +187,7 @@ impl Access {
         if let Some(name) = &self.server_name {
             tls = tls.server_name(name);
         }
-        self.pins.iter().fold(tls, Tls::pin)
+        Some(self.pins.iter().fold(tls, Tls::pin))
     }
 
     /// Who logs in, if anybody does. Reads the password.

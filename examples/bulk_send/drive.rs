@@ -245,8 +245,10 @@ async fn connect(
     credentials: Option<Credentials>,
     book: Book,
 ) -> Result<Mailer, Stop> {
-    let mut builder =
-        Mailer::builder().debug(args.debug).security(args.access.security).tls(args.access.tls());
+    let mut builder = Mailer::builder().debug(args.debug).security(args.access.security);
+    if let Some(tls) = args.access.tls() {
+        builder = builder.tls(tls);
+    }
     if let Some(credentials) = credentials {
         builder = builder.credentials(credentials);
     }
