@@ -43,6 +43,11 @@ impl Echoes {
         }
     }
 
+    /// What others have noticed.
+    pub(super) fn add_all(&mut self, others: Echoes) {
+        self.secrets.extend(others.secrets);
+    }
+
     pub(super) fn has(&self, text: &[u8]) -> bool {
         self.secrets.iter().any(|secret| {
             contains(text, secret) || secret.chunks_exact(PIECE).any(|piece| contains(text, piece))

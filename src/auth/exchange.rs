@@ -273,6 +273,12 @@ impl Exchange {
         self.echoes.has(text)
     }
 
+    /// What an earlier exchange on the same connection has said may still be
+    /// repeated.
+    pub(crate) fn conceal_too(&mut self, earlier: Exchange) {
+        self.echoes.add_all(earlier.echoes);
+    }
+
     /// SCRAM's answer, or the work that it needs.
     fn prove(&mut self) -> Result<Move, AuthFault> {
         let Engine::Scram { scram, account, slot: Some(slot), .. } = &mut self.engine else {

@@ -39,6 +39,8 @@ pub(super) struct Login {
     given_up: Option<AuthFault>,
     /// The last reply has come.
     is_over: bool,
+    /// Another flight has begun behind it.
+    is_followed: bool,
 }
 
 /// What has to be made before the next line.
@@ -79,9 +81,17 @@ impl Session {
         self.is_authenticated
     }
 
-    /// Whether what is written and read now may be secret.
+    /// Whether AUTH is under way, so that what is written is secret.
     pub fn is_authenticating(&self) -> bool {
         self.login.as_ref().is_some_and(|login| !login.is_over)
+    }
+
+    /// Whether these octets from the server may be secret: all within AUTH and
+    /// unasked behind it, and in the flight behind that what is seen to repeat
+    /// a secret.
+    pub(crate) fn may_be_secret(&self, bytes: &[u8]) -> bool {
+        let Some(login) = &self.login else { return false };
+        !login.is_followed || !self.has_flight_begun() || login.exchange.conceals(bytes)
     }
 
     // ---- what the session asks --------------------------------------------
@@ -168,11 +178,14 @@ impl Session {
         given_up.map_or(failure, Failure::Auth)
     }
 
-    /// The secrets of an authentication that is over are not needed any more.
+    /// A flight begins. The secrets of an authentication that is over are kept
+    /// for one more: what a server says behind its last reply may repeat them,
+    /// and is read when that flight begins, or taken for its answer.
     pub(super) fn forget_login(&mut self) {
-        if self.login.is_some() {
+        self.login.take_if(|login| login.is_followed);
+        if let Some(login) = &mut self.login {
             self.commands.zeroize();
-            self.login.take_if(|login| login.is_over);
+            login.is_followed = login.is_over;
         }
     }
 
@@ -188,6 +201,9 @@ impl Session {
         let mut offered = self.extensions.auth_mechanisms();
         let mut exchange = credentials.begin(&mut offered, self.has_tls, tried, renew)?;
         drop(offered);
+        if let Some(earlier) = self.login.take() {
+            exchange.conceal_too(earlier.exchange);
+        }
         let next = exchange.start();
         self.login = Some(Box::new(Login {
             exchange,
@@ -197,6 +213,7 @@ impl Session {
             work: Work::None,
             given_up: None,
             is_over: false,
+            is_followed: false,
         }));
         self.go_on(next, now);
         Ok(())

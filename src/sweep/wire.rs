@@ -310,7 +310,9 @@ impl Wire<'_> {
             }
         };
         if count > 0 && self.journal.wants(Level::WIRE) {
-            say(self.journal, self.lane, Direction::Sent, bytes.get(..count).unwrap_or_default());
+            let is_secret = self.lane.session().is_authenticating();
+            let sent = bytes.get(..count).unwrap_or_default();
+            say(self.journal, self.lane, Direction::Sent, sent, is_secret);
         }
         self.slot.keep_rest(is_fresh.then_some(&self.buffers.out), count);
         self.wipe_secrets();
@@ -348,10 +350,10 @@ impl Wire<'_> {
             Ok(0) => self.lane.session_mut().lost(Failure::Closed),
             Ok(count) => {
                 let bytes = self.buffers.inbox.get_mut(..count).unwrap_or_default();
+                let is_secret = self.lane.session().may_be_secret(bytes);
                 if self.journal.wants(Level::WIRE) {
-                    say(self.journal, self.lane, Direction::Received, bytes);
+                    say(self.journal, self.lane, Direction::Received, bytes, is_secret);
                 }
-                let is_secret = self.lane.session().is_authenticating();
                 self.lane.session_mut().receive(bytes, self.now);
                 if is_secret {
                     bytes.zeroize();
@@ -365,8 +367,8 @@ impl Wire<'_> {
 /// Of an authentication only the size is told, in whatever pieces it comes: a
 /// challenge and its answer are as good as a weak password, and some servers
 /// repeat what they were sent.
-fn say(journal: &Journal, lane: &Lane, direction: Direction, bytes: &[u8]) {
-    if lane.session().is_authenticating() {
+fn say(journal: &Journal, lane: &Lane, direction: Direction, bytes: &[u8], is_secret: bool) {
+    if is_secret {
         let told = format!("({} octets of AUTH)", bytes.len());
         return journal.wire(&lane.host().name, lane.id().thread as usize, direction, told.as_bytes());
     }

@@ -278,11 +278,48 @@ fn what_was_sent_is_wiped_from_the_session() {
     let mut talk = asked();
     talk.answered("535 no\r\n", 535);
     talk.mail();
-    let capacity = talk.session.commands.capacity();
+    let (length, capacity) = (talk.session.commands.len(), talk.session.commands.capacity());
     talk.session.commands.resize(capacity, 0);
     let kept = String::from_utf8_lossy(&talk.session.commands).into_owned();
     assert!(!kept.contains("AHRp"), "{kept}");
+    talk.session.commands.truncate(length);
+    // What was said behind it can be read until that flight is over.
+    assert!(talk.session.login.is_some());
+    talk.say("MAIL FROM:<ann@example.org>\r\n");
+    talk.answered("250 fine\r\n", 250);
+    talk.rcpt();
     assert!(talk.session.login.is_none());
+}
+
+#[test]
+fn what_comes_late_is_not_shown_when_it_repeats_a_secret() {
+    // Read before the next flight is written, or taken for its answer.
+    let late = format!("535 {PASSWORD}\r\n");
+    let mut talk = asked();
+    talk.answered("235 welcome\r\n", 235);
+    assert!(talk.session.may_be_secret(b"2"));
+    talk.mail();
+    assert!(talk.session.may_be_secret(b"2"));
+    talk.hear(&late);
+    assert_eq!(talk.session.failure(), Some(&Failure::Unsolicited(None)));
+
+    let mut talk = asked();
+    talk.answered("235 welcome\r\n", 235);
+    talk.mail();
+    talk.say("MAIL FROM:<ann@example.org>\r\n");
+    assert!(talk.session.may_be_secret(late.as_bytes()) && !talk.session.may_be_secret(b"250 fine\r\n"));
+    talk.hear(&late);
+    let text = talk.session.answer().unwrap().reply.to_string();
+    assert!(text.contains("withheld") && !text.contains(PASSWORD), "{text}");
+}
+
+#[test]
+fn what_an_earlier_mechanism_said_is_not_shown_either() {
+    let mut talk = asked();
+    talk.hear("504 5.5.4 what?\r\n");
+    assert!(talk.session.try_another_mechanism(&credentials(), talk.now));
+    talk.hear(&format!("535 {PLAIN}\r\n"));
+    assert_eq!(talk.session.failure(), Some(&Failure::Unsolicited(None)));
 }
 
 #[test]
