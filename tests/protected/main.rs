@@ -10,6 +10,7 @@ mod peers;
 #[allow(dead_code, reason = "each test program uses its own part of this")]
 #[path = "../sockets/scripted.rs"]
 mod scripted;
+mod secrets;
 #[cfg(not(any(windows, target_vendor = "apple")))]
 mod settings;
 #[cfg(not(any(windows, target_vendor = "apple")))]
