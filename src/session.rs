@@ -18,6 +18,7 @@
 //! after which the connection can only be closed.
 
 mod flight;
+mod job;
 mod login;
 mod opening;
 
@@ -28,9 +29,9 @@ use std::time::{Duration, Instant};
 
 use secrecy::zeroize::{Zeroize, Zeroizing};
 
-use crate::auth::{AuthFault, AuthJob};
+use crate::auth::AuthFault;
 use crate::command::Command;
-use crate::content::{Content, ContentError, ContentStream, Filled, ReadJob};
+use crate::content::{Content, ContentError, ContentStream, Filled};
 use crate::envelope::{Domain, ForwardPath, ReversePath};
 use crate::extensions::Extensions;
 use crate::failure::Failure;
@@ -39,6 +40,7 @@ use crate::security::Security;
 use crate::timeouts::{Timeouts, after};
 pub use flight::{Answer, Step};
 use flight::{Answered, Owed, is_challenge, is_pass};
+pub use job::Job;
 use login::Login;
 
 /// Octets that `Session::fill` puts together for one write.
@@ -67,33 +69,6 @@ enum Transaction {
     Begun,
     /// 354 was read: only closing gives it up until the content is answered.
     Content,
-}
-
-/// Work that would hold up all other sessions.
-pub enum Job {
-    /// The next octets of a blocking content.
-    Read(ReadJob),
-    /// A key, or a token.
-    Auth(AuthJob),
-}
-
-impl Job {
-    /// Does it. Blocks.
-    pub fn run(self) -> Job {
-        match self {
-            Job::Read(job) => Job::Read(job.run()),
-            Job::Auth(job) => Job::Auth(job.run()),
-        }
-    }
-}
-
-impl fmt::Debug for Job {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Job::Read(_) => "Job::Read",
-            Job::Auth(_) => "Job::Auth",
-        })
-    }
 }
 
 /// The protocol state of one connection.

@@ -405,7 +405,7 @@ fn a_client_certificate_stands_in_for_credentials() {
 fn nothing_secret_and_no_mail_goes_over_a_port_without_tls() {
     let authority = Authority::new();
     let Some(server) = postfix(&authority, &USERS) else { return };
-    let plain = || host(server.plain, Security::None, Tls::new());
+    let plain = || Host::new("127.0.0.1").port(server.plain);
     let credentials = Credentials::password(USERS[0].0, USERS[0].1);
     let (sent, told) = try_to_send(plain().credentials(credentials.clone()), 0..1);
     assert!(matches!(sent, Err(Error::Host { ref problem, .. }) if problem.contains("without TLS")));

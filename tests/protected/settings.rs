@@ -131,11 +131,35 @@ fn settings_that_contradict_each_other_are_errors() {
 }
 
 #[test]
-fn settings_of_tls_are_not_looked_at_without_tls() {
+fn settings_of_tls_that_would_protect_nothing_are_an_error() {
     let sink = sink(|sink| sink);
-    let tls = Tls::new().root_certificate_file("/nowhere/at/all.pem").pin("abc");
-    let summary = send_and_quit(builder(&Log::default()).host(host(&sink).tls(tls)), [mail(0)]);
-    assert_eq!(summary.mails.delivered, 1);
+    let tls = || Tls::new().only_these_roots();
+    let log = Log::default();
+    for (builder, named) in [
+        (builder(&log).host(host(&sink).tls(tls())), "127.0.0.1"),
+        (builder(&log).host(host(&sink)).tls(tls()), ""),
+    ] {
+        let error = run(builder.connect()).expect_err("everything would be sent in the clear");
+        let Error::Host { name, problem } = error else { panic!("{error}") };
+        assert_eq!(name, named);
+        assert!(problem.contains("settings for TLS, and no security"), "{problem}");
+    }
+    assert_eq!(sink.counts().connections, 0);
+}
+
+#[test]
+fn settings_of_tls_for_all_hosts_are_not_for_those_without_tls() {
+    let authority = Authority::new();
+    let identity = authority.good().identity();
+    let protected = self::sink(|sink| sink.implicit_tls(identity));
+    let clear = self::sink(|sink| sink);
+    let builder = builder(&Log::default())
+        .host(host(&protected).security(Security::Implicit))
+        .host(host(&clear))
+        .tls(Tls::new().root_certificate(authority.pem()))
+        .threads(1);
+    assert_eq!(send_and_quit(builder, (0..4).map(mail)).mails.delivered, 4);
+    assert_eq!((protected.counts().mails, clear.counts().mails), (2, 2));
 }
 
 // ---- roots --------------------------------------------------------------------------------------
