@@ -259,12 +259,13 @@ impl Coordinator {
                 self.renew_lanes(now, handler);
             } else if self.desk.batch_running && !survey.in_batch {
                 self.end_batch(now);
+            } else if survey.waits_at_gate && self.pass_gates(now, handler) {
+                // Before the deal, so that those who fail with the one that tried
+                // do not sit out a batch that it is spared.
             } else if self.is_deal_due(now, survey.free) {
                 self.deal(now, handler);
             } else if survey.must_open(now) && !self.closing {
                 self.open_lanes(now);
-            } else if survey.waits_at_gate && self.pass_gates(now, handler) {
-                // Whoever was refused there is gone.
             } else if !self.desk.restart_now {
                 break survey;
             }

@@ -128,10 +128,16 @@ impl Gate {
         ticket.version == self.version
     }
 
+    /// Whether what becomes of the lane's try holds for all: its credentials
+    /// are those of now, and so is its token.
+    fn is_latest(&self, ticket: Ticket) -> bool {
+        self.is_current(ticket) && (ticket.renew || !self.is_renewing)
+    }
+
     /// What a lane has tried was accepted.
     pub(super) fn accepted(&mut self, ticket: Ticket) {
         let is_shut = matches!(self.known, Known::Refused);
-        if self.is_current(ticket) && ticket.renew == self.is_renewing && !is_shut {
+        if self.is_latest(ticket) && !is_shut {
             self.known = Known::Accepted;
             self.is_renewing = false;
             self.failures = 0;
@@ -162,7 +168,7 @@ impl Gate {
     /// What a lane has tried came to nothing: lost, late, or put off by the
     /// server. Where others are in, it is this lane's own misfortune.
     pub(super) fn put_off(&mut self, ticket: Ticket, failure: &Failure, backoff: &Backoff, now: Instant) {
-        if !self.is_current(ticket) || !matches!(self.known, Known::Nothing) {
+        if !self.is_latest(ticket) || !matches!(self.known, Known::Nothing) {
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -284,6 +290,8 @@ mod tests {
         assert!(gate.renews(second), "it had the old token, too");
         gate.accepted(second);
         assert!(matches!(gate.pass(TRYING, now), Pass::Wait), "the new token is not proven by the old one");
+        gate.put_off(second, &Failure::Closed, &Backoff::default(), now);
+        assert!(gate.opens_at().is_none(), "nor put off with it");
         let renewed = ticket(&mut gate, now);
         assert!(renewed.renew);
         assert!(!gate.renews(renewed));

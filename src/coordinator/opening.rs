@@ -122,6 +122,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     /// Begins to authenticate if it may; says whether anything has come of it.
     fn pass_gate(&mut self, lanes: Lanes) -> bool {
+        if self.lane.session.failure().is_some() {
+            // It has come here with what the server said behind a refusal.
+            self.judge_opening();
+            return true;
+        }
         let id = self.lane.id;
         let Some(gate) = self.desk.gate(id) else { return false };
         match gate.pass(lanes, self.now) {

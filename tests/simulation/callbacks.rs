@@ -66,7 +66,7 @@ impl Callbacks<'_> {
         };
         self.truth
             .note(|| format!("{now:?} {event} -> {} {:?} panics: {panics}", verdict.code(), verdict.message));
-        let holds = self.holds(lane, event.kind);
+        let holds = self.holds(lane, event.kind, event.step);
         self.effects.see(Seen {
             lane,
             kind: event.kind,
@@ -96,8 +96,12 @@ impl Callbacks<'_> {
 
     /// What is decided of the session on a refusal of the credentials that its
     /// host still has is of no account.
-    fn holds(&mut self, lane: usize, kind: EventKind) -> bool {
+    fn holds(&mut self, lane: usize, kind: EventKind, step: Step) -> bool {
         match kind {
+            EventKind::ConnectFail | EventKind::ReconnectFail if step == Step::Auth => {
+                self.logins.fail(lane, kind);
+                true
+            }
             EventKind::AuthPass | EventKind::AuthFail => {
                 let is_current = self.logins.tell(lane, kind);
                 kind == EventKind::AuthPass || !is_current

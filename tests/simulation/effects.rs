@@ -31,6 +31,8 @@ pub struct Effects {
     waited_for: bool,
     /// What is seen as one settle were several, as a callback panicked.
     is_in_parts: bool,
+    /// A batch began in one of them, so that the next may be within it.
+    is_dealt_in_part: bool,
     seen: Vec<(Seen, Allowed)>,
     last: Option<Seen>,
     finished: bool,
@@ -63,6 +65,7 @@ impl Effects {
             doors: Vec::new(),
             waited_for: false,
             is_in_parts: false,
+            is_dealt_in_part: false,
             seen: Vec::new(),
             last: None,
             finished: false,
@@ -97,6 +100,22 @@ impl Effects {
 
     pub fn reconnect_called(&mut self, lane: usize) {
         self.reconnects_called.push(lane);
+    }
+
+    /// The caller has other credentials: lanes that had been retired for the old
+    /// ones, and no others, are opened again.
+    pub fn credentials_came(&mut self, lanes: &[Lane]) {
+        for (index, (lane, model)) in lanes.iter().zip(&mut self.models).enumerate() {
+            let is_back = model.retired && lane.standing() != Standing::Retired;
+            if is_back {
+                assert!(model.shut_out.is_some(), "lane {index} is opened again without a reason");
+                model.retired = false;
+                model.most_dials += 1;
+                forget(model);
+            } else if model.retired && !self.closing {
+                assert!(model.shut_out != Some(true), "lane {index} is not opened for other credentials");
+            }
+        }
     }
 
     /// The lane's opening was put off; nothing is held against it.
@@ -196,12 +215,14 @@ impl Effects {
         self.before.extend(lanes.iter().map(Before::of));
         self.waited_for = lanes.iter().any(Lane::is_waited_for);
         self.finished = false;
-        self.is_in_parts = false;
+        (self.is_in_parts, self.is_dealt_in_part) = (false, false);
     }
 
     /// Another settle follows at once: a lane that was closed is not waited for.
     pub fn settled_in_part(&mut self, lanes: &[Lane]) {
         self.is_in_parts = true;
+        let is_dealt = |(before, lane): (&Before, &Lane)| before.held == 0 && lane.held() > 0;
+        self.is_dealt_in_part |= self.before.iter().zip(lanes).any(is_dealt);
         self.waited_for &= lanes.iter().any(Lane::is_waited_for);
     }
 
@@ -349,7 +370,7 @@ impl Effects {
         }
         assert_eq!(lane.held(), 0, "lane {index} holds a mail after a restart");
         // A restart leaves it to its opening, which then fails as another's did.
-        let is_left = before.waits || before.is_opening && is_in_parts;
+        let is_left = before.waits || before.ends_at_gate || before.is_opening && is_in_parts;
         let has_waited_in_vain = is_left && lane.link() == Link::Down;
         if shut_out || has_waited_in_vain {
             model.renewal_wait = wait;
@@ -445,7 +466,10 @@ impl Effects {
             self.models[index].most_dials += 1;
             return forget(&mut self.models[index]);
         }
-        if spoken > 1 || own.iter().any(|one| one.is_client && one.step == Step::Mail) {
+        if spoken > 1
+            || self.is_dealt_in_part
+            || own.iter().any(|one| one.is_client && one.step == Step::Mail)
+        {
             return forget(&mut self.models[index]);
         }
         let running = self.batch_running && !ended;
@@ -548,17 +572,21 @@ impl Effects {
         let shut_out = self.is_shut_out(index, lane);
         let model = &mut self.models[index];
         let retired = lane.standing() == Standing::Retired;
-        if retired && !model.retired && !self.closing && !perhaps {
+        if retired && !model.retired && !self.closing {
             let said = seen
                 .iter()
                 .any(|(one, _)| one.lane == index && one.verdict.session == SessionVerdict::Retire);
-            let bound = self.hosts[index].max_connect_failures;
+            let is_spent = model.setbacks >= self.hosts[index].max_connect_failures;
             assert!(
-                said || shut_out || model.setbacks >= bound,
+                said || shut_out || is_spent || perhaps,
                 "lane {index} retires after {} setbacks",
                 model.setbacks
             );
+            model.shut_out = shut_out.then_some(!said && !is_spent && !perhaps);
             forget(model);
+        }
+        if !retired {
+            model.shut_out = None;
         }
         model.retired = retired;
     }

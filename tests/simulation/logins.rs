@@ -1,15 +1,17 @@
 //! Who may authenticate when: a model of what each host's lanes know of their
 //! credentials, fed with the events and with what servers hear. A secret that
-//! was refused is not said again, nobody tries beside the first one, and every
-//! refusal is told or is worth another token.
+//! was refused is not said again, nobody tries beside the first one or before
+//! its misfortune is over, and every refusal is told or is worth another token.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smtp_bulk::coordinator::{Lane, Link, Standing};
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::{EventKind, Failure, Security, Step};
 
 use super::accounts::{Account, Kind};
+use super::model::doubled;
 
 /// What the lanes of a host know of their credentials.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -18,6 +20,9 @@ enum Known {
     Nothing,
     Accepted,
     Refused,
+    /// They were accepted, and the last lane that was in has gone in the settle
+    /// in which another began: nothing, or accepted.
+    Vague,
 }
 
 #[derive(Debug, Default)]
@@ -26,10 +31,18 @@ struct HostLogin {
     /// How often the account was changed.
     changes: u32,
     known: Known,
+    /// Nobody tries before, as the last try came to nothing; `true` when that
+    /// is for sure.
+    put_off: Option<(Duration, bool)>,
+    /// Tries in a row that came to nothing, or a few more.
+    failures: u32,
     /// A token was refused, and the next one has not been accepted.
     renews: bool,
     /// They were refused in the last settle, whatever came behind that.
     was_refused: bool,
+    /// As of which change a refusal was told last; `true` when another one of
+    /// the same is surely no news.
+    told: Option<(u32, bool)>,
 }
 
 /// What a lane authenticates with, from its first AUTH to the verdict on it.
@@ -48,6 +61,7 @@ struct Attempt {
 struct Before {
     connection: u64,
     is_under_way: bool,
+    is_in: bool,
     has_failed: bool,
     /// AUTH was refused for good, which nobody has judged.
     refusal: Option<u16>,
@@ -59,6 +73,8 @@ struct LaneLogin {
     attempt: Option<Attempt>,
     before: Before,
     told: Option<EventKind>,
+    /// The connection that is authenticated, and as of which change.
+    entered: Option<(u64, u32)>,
     /// The connection that had a MAIL out when credentials came.
     spared: Option<u64>,
 }
@@ -68,6 +84,7 @@ pub struct Logins {
     pub accounts: Vec<Arc<Account>>,
     /// Some host has TLS or credentials.
     pub is_guarded: bool,
+    settings: Vec<HostSettings>,
     hosts: Vec<HostLogin>,
     lanes: Vec<LaneLogin>,
     /// What servers have repeated of what they heard.
@@ -82,6 +99,7 @@ impl Logins {
         Logins {
             is_guarded: !accounts.is_empty() || !settings.iter().all(is_plain),
             accounts,
+            settings: settings.to_vec(),
             hosts: own.iter().map(host).collect(),
             lanes: Vec::new(),
             echoed: Vec::new(),
@@ -99,8 +117,8 @@ impl Logins {
     /// opened anew for them.
     pub fn change(&mut self, account: usize, lanes: &[Lane]) -> Vec<usize> {
         for host in &mut self.hosts {
-            let changes = host.changes + 1;
-            *host = HostLogin { account: Some(account), changes, ..HostLogin::default() };
+            let (changes, told) = (host.changes + 1, host.told);
+            *host = HostLogin { account: Some(account), changes, told, ..HostLogin::default() };
         }
         let mut renewed = Vec::new();
         for (index, lane) in lanes.iter().enumerate() {
@@ -119,12 +137,24 @@ impl Logins {
         renewed
     }
 
-    /// The caller wants to try again what was refused.
+    /// The caller wants to try again what was refused or put off.
     pub fn reopened(&mut self, lane: Option<usize>) {
         let only = lane.map(|lane| self.lanes[lane].host);
         for (number, host) in self.hosts.iter_mut().enumerate() {
-            if host.known == Known::Refused && only.is_none_or(|only| only == number) {
-                (host.known, host.renews) = (Known::Nothing, false);
+            if only.is_some_and(|only| only != number) {
+                continue;
+            }
+            match host.known {
+                Known::Accepted => {}
+                // What was put off may be tried now, if that is what is known.
+                Known::Vague => {
+                    host.put_off = host.put_off.map(|(until, _)| (until, false));
+                    host.told = host.told.map(|(changes, _)| (changes, false));
+                }
+                Known::Nothing | Known::Refused => {
+                    let (account, changes) = (host.account, host.changes);
+                    *host = HostLogin { account, changes, ..HostLogin::default() };
+                }
             }
         }
     }
@@ -174,8 +204,8 @@ impl Logins {
     }
 
     /// Another settle follows at once, as a callback panicked.
-    pub fn settled_in_part(&mut self, lanes: &[Lane]) {
-        self.after_settle(lanes);
+    pub fn settled_in_part(&mut self, lanes: &[Lane], now: Duration) {
+        self.after_settle(lanes, now);
         self.look(lanes);
     }
 
@@ -187,6 +217,7 @@ impl Logins {
             own.before = Before {
                 connection: lane.connection(),
                 is_under_way: is_under_way(lane),
+                is_in: is_in(own, &self.hosts[own.host], lane),
                 has_failed: session.failure().is_some(),
                 refusal: code.filter(|code| *code >= 500),
             };
@@ -202,6 +233,13 @@ impl Logins {
         let attempt = own.attempt.as_ref();
         let attempt = attempt.unwrap_or_else(|| panic!("{kind} on lane {lane}, which did not try"));
         attempt.changes == self.hosts[own.host].changes
+    }
+
+    /// A callback is asked about an opening that failed in AUTH, or before its
+    /// turn to try.
+    pub fn fail(&mut self, lane: usize, kind: EventKind) {
+        let own = &mut self.lanes[lane];
+        assert!(own.told.replace(kind).is_none(), "lane {lane} is told twice how it authenticated");
     }
 
     /// Whether all lanes of this one's host that have yet to authenticate are
@@ -221,60 +259,91 @@ impl Logins {
         self.lanes.iter_mut().for_each(|lane| lane.attempt = None);
     }
 
-    pub fn after_settle(&mut self, lanes: &[Lane]) {
+    pub fn after_settle(&mut self, lanes: &[Lane], now: Duration) {
         for (index, lane) in lanes.iter().enumerate() {
-            self.learn(index, lane);
+            self.learn(index, lane, now);
         }
         for index in 0..lanes.len() {
-            self.begin(index, lanes);
+            self.begin(index, lanes, now);
         }
         for (number, host) in self.hosts.iter().enumerate() {
-            let of_host = || lanes.iter().filter(|lane| lane.id().host as usize == number);
-            let waits = |lane: &&Lane| {
-                lane.standing() == Standing::Opening && lane.link() == Link::Up && lane.session().is_ready()
-            };
-            if let Some(waiting) = of_host().find(waits) {
-                let id = waiting.id();
-                assert!(host.known == Known::Nothing, "{id:?} waits, and {:?} is known", host.known);
-                assert!(of_host().any(|lane| lane.session().is_authenticating()), "{id:?} waits for nobody");
-            }
+            self.check_waiting(number, host, lanes, now);
         }
     }
 
+    /// Whoever waits does so for somebody, or for a time.
+    fn check_waiting(&self, number: usize, host: &HostLogin, lanes: &[Lane], now: Duration) {
+        let of_host = || self.lanes.iter().zip(lanes).filter(|(own, _)| own.host == number);
+        let waits = |lane: &Lane| {
+            lane.standing() == Standing::Opening && lane.link() == Link::Up && lane.session().is_ready()
+        };
+        let Some((_, waiting)) = of_host().find(|(_, lane)| waits(lane)) else { return };
+        let id = waiting.id();
+        assert!(host.known != Known::Refused, "{id:?} waits for what was refused");
+        let is_one_in = of_host().any(|(own, lane)| is_in(own, host, lane));
+        assert!(host.known != Known::Accepted || !is_one_in, "{id:?} waits for what is known");
+        let is_one_trying = of_host().any(|(_, lane)| is_under_way(lane));
+        let is_put_off = host.put_off.is_some_and(|(until, _)| now < until);
+        assert!(is_one_trying || is_put_off, "{id:?} waits for nobody");
+    }
+
     /// What came of the lane's attempt holds for its host.
-    fn learn(&mut self, index: usize, lane: &Lane) {
-        let own = &self.lanes[index];
+    fn learn(&mut self, index: usize, lane: &Lane, now: Duration) {
+        let own = &mut self.lanes[index];
         let Some(attempt) = &own.attempt else { return };
         let host = &mut self.hosts[own.host];
         let is_current = attempt.changes == host.changes;
+        let is_latest = is_current && (attempt.renews || !host.renews);
         let is_token = matches!(self.accounts[attempt.account].kind, Kind::Token { .. });
         let is_same = lane.connection() == own.before.connection;
         match (own.told, own.before.refusal) {
             (Some(EventKind::AuthPass), _) => {
-                if is_current && attempt.renews == host.renews {
+                own.entered = Some((attempt.connection, attempt.changes));
+                if is_latest && host.known != Known::Refused {
                     (host.known, host.renews) = (Known::Accepted, false);
+                    (host.put_off, host.failures) = (None, 0);
                 }
             }
-            (Some(_), _) if is_current => {
-                host.known = Known::Refused;
-                host.was_refused = true;
+            (Some(EventKind::AuthFail), _) => {
+                let is_again = host.told.replace((attempt.changes, true)) == Some((attempt.changes, true));
+                assert!(!is_again, "the refusal on lane {index} was told before: {attempt:?}");
+                if is_current {
+                    host.known = Known::Refused;
+                    host.was_refused = true;
+                }
             }
-            (Some(_), _) | (None, None) => {}
+            (_, Some(_)) if is_current && is_token && !attempt.renews && host.known != Known::Refused => {
+                // Whatever befell the connection behind that.
+                if !host.renews {
+                    (host.known, host.renews, host.put_off) = (Known::Nothing, true, None);
+                }
+            }
+            (Some(_), refusal) => {
+                // A refusal that is not about the credentials, where others are in.
+                let is_odd = is_current && host.known == Known::Nothing && refusal.is_some();
+                assert!(!is_odd, "lane {index} takes {refusal:?} for its own misfortune: {attempt:?}");
+                let is_news = host.known == Known::Vague || host.put_off.is_none();
+                if is_latest && host.known != Known::Accepted && is_news {
+                    host.failures += 1;
+                    let wait = doubled(&self.settings[own.host], host.failures);
+                    host.put_off = Some((now + wait, host.known == Known::Nothing));
+                }
+            }
+            (None, None) => {}
             (None, Some(_)) if host.known == Known::Refused => {}
+            (None, Some(_)) if host.told.is_some_and(|(changes, _)| changes == attempt.changes) => {}
             (None, Some(504)) if is_current && !is_token && is_same => {
                 assert!(lane.session().is_authenticating(), "lane {index} drops a refusal");
-            }
-            (None, Some(_)) if is_current && is_token && !attempt.renews => {
-                (host.known, host.renews) = (Known::Nothing, true);
             }
             (None, Some(code)) => panic!("nobody is told of the {code} on lane {index}: {attempt:?}"),
         }
     }
 
     /// Nobody begins who may not.
-    fn begin(&mut self, index: usize, lanes: &[Lane]) {
+    fn begin(&mut self, index: usize, lanes: &[Lane], now: Duration) {
         let (own, lane) = (&self.lanes[index], &lanes[index]);
-        let (host, session) = (&self.hosts[own.host], lane.session());
+        let number = own.host;
+        let (host, session) = (&self.hosts[number], lane.session());
         let is_same = own.before.connection == lane.connection();
         let was_under_way = is_same && own.before.is_under_way;
         let is_still = |attempt: &Attempt| (attempt.changes, attempt.renews) == (host.changes, host.renews);
@@ -293,15 +362,37 @@ impl Logins {
             return;
         }
         let account = host.account.unwrap_or_else(|| panic!("lane {index} has nothing to log in with"));
+        let is_early = host.put_off.is_some_and(|(until, surely)| surely && now < until);
         assert!(host.known != Known::Refused, "lane {index} says what was refused");
-        let count =
-            lanes.iter().filter(|other| other.id().host == lane.id().host && self::is_under_way(other));
-        let is_alone = !is_under_way || count.count() == 1;
-        assert!(host.known == Known::Accepted || is_alone, "lane {index} does not wait its turn");
+        assert!(host.known == Known::Accepted || !is_early, "lane {index} tries before its time");
         let (changes, renews) = (host.changes, host.renews);
         let connection = lane.connection();
+        self.check_turn(index, number, lanes);
+        self.hosts[number].put_off.take_if(|(until, _)| *until <= now);
         self.lanes[index].attempt = Some(Attempt { connection, changes, account, renews, named: Vec::new() });
     }
+
+    /// One lane begins, and others are under way only if somebody is in.
+    fn check_turn(&mut self, index: usize, number: usize, lanes: &[Lane]) {
+        let of_host = || self.lanes.iter().zip(lanes).filter(|(own, _)| own.host == number);
+        let host = &self.hosts[number];
+        let count = of_host().filter(|(_, other)| is_under_way(other)).count();
+        let is_alone = !is_under_way(&lanes[index]) || count == 1;
+        if host.known != Known::Accepted {
+            return assert!(is_alone, "lane {index} does not wait its turn");
+        }
+        if of_host().any(|(own, other)| is_in(own, host, other)) {
+            return;
+        }
+        let was_one_in = of_host().any(|(own, _)| own.before.is_in || own.told == Some(EventKind::AuthPass));
+        assert!(was_one_in || is_alone, "lane {index} does not wait its turn, though all have gone");
+        self.hosts[number].known = if was_one_in { Known::Vague } else { Known::Nothing };
+    }
+}
+
+/// Whether the lane is authenticated with what its host has now.
+fn is_in(own: &LaneLogin, host: &HostLogin, lane: &Lane) -> bool {
+    lane.session().is_authenticated() && own.entered == Some((lane.connection(), host.changes))
 }
 
 fn is_under_way(lane: &Lane) -> bool {

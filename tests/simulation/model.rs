@@ -46,6 +46,8 @@ pub struct Before {
     pub is_authenticated: bool,
     /// Another lane authenticates first.
     pub waits: bool,
+    /// AUTH was answered, and the connection ended behind that.
+    pub ends_at_gate: bool,
     /// It sits out, and has to authenticate when it goes on.
     pub sits_outside: bool,
     pub held: usize,
@@ -66,6 +68,7 @@ impl Before {
             in_doubt: session.is_in_doubt(),
             is_authenticated: session.is_authenticated(),
             waits: is_opening && session.is_ready() && !session.has_answer(),
+            ends_at_gate: is_opening && session.has_answer() && session.failure().is_some(),
             sits_outside: lane.standing() == Standing::Benched && is_up && !session.is_authenticated(),
             held: lane.held(),
         }
@@ -83,6 +86,8 @@ pub struct Door {
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub retired: bool,
+    /// It was retired as its credentials had been refused: surely, or perhaps.
+    pub shut_out: Option<bool>,
     /// No mail may go over this connection or an earlier one.
     pub dead: Option<u64>,
     /// It sits out until more batches than this have ended.
@@ -114,6 +119,7 @@ pub struct Model {
 pub fn forget(model: &mut Model) {
     let kept = model.clone();
     *model = Model {
+        shut_out: kept.shut_out,
         has_been_open: kept.has_been_open,
         is_first: kept.is_first,
         renewal_wait: kept.renewal_wait,

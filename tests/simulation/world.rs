@@ -194,6 +194,7 @@ impl World {
         renewed.into_iter().for_each(|lane| self.effects.reconnect_called(lane));
         let now = self.epoch + self.now;
         self.coordinator.authenticate(&self.logins.accounts[account].credentials, now);
+        self.effects.credentials_came(self.coordinator.lanes());
     }
 
     /// Takes one mail; `false` when there is none left.
@@ -375,7 +376,7 @@ impl World {
                 Ok(progress) => break progress,
                 Err(payload) if payload.is::<Panicked>() => {
                     callbacks.effects.settled_in_part(coordinator.lanes());
-                    callbacks.logins.settled_in_part(coordinator.lanes());
+                    callbacks.logins.settled_in_part(coordinator.lanes(), self.now);
                 }
                 Err(payload) => resume_unwind(payload),
             }
@@ -387,17 +388,13 @@ impl World {
         let batches = self.coordinator.summary(now).batches;
         let new_batch = batches > self.effects.batches();
         let lanes = self.coordinator.lanes();
-        self.logins.after_settle(lanes);
+        self.logins.after_settle(lanes, self.now);
         self.effects.after_settle(lanes, &progress, &self.logins, batches, self.now);
         // A lane that is taken out of the batch may have been the last one
         // that the others waited for: that is seen at the next settle.
-        // So is that a lane has nothing to log in with, or no connection any
-        // more to do it on, which it learns as it begins to.
-        let at_once = |lane: &Lane| {
-            let failure = lane.session().failure();
-            let begins = lane.session().is_authenticating() && failure.is_some();
-            begins || matches!(failure, Some(Failure::Auth(_)))
-        };
+        // So is that a lane has nothing to log in with, which it learns as it
+        // begins to.
+        let at_once = |lane: &Lane| matches!(lane.session().failure(), Some(Failure::Auth(_)));
         let is_left = self.coordinator.is_step_over() && !lanes.iter().any(at_once);
         self.unsettled = if is_left { self.unsettled + 1 } else { 0 };
         assert!(self.unsettled < 2, "settle leaves something to settle");

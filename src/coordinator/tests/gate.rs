@@ -16,6 +16,11 @@ fn standing(script: &Script, standing: Standing) -> usize {
     script.lanes().filter(|lane| lane.standing() == standing).count()
 }
 
+/// Nobody is ever answered who asks for this.
+fn when_hung(what: &'static str) -> impl FnMut(&Asked<'_>) -> Option<Does> {
+    move |asked| (asked.what == what).then_some(Does::Hang)
+}
+
 /// A hundred lanes, to whose AUTH the server never says anything else.
 fn hammered(does: fn() -> Does) -> usize {
     let mut script = with(&[100], password("wrong"));
@@ -199,4 +204,37 @@ fn a_refused_token_is_not_said_again_after_a_restart() {
     let all = said.len();
     said.dedup();
     assert_eq!((said.len(), all), (4, 4));
+}
+
+#[test]
+fn who_fails_with_the_one_that_tried_sits_out_no_batch() {
+    let mut script = with(&[2, 1], password("secret"));
+    script.serve(when_hung("AUTH"));
+    script.take(mail(1));
+    script.coordinator.set_flushing(true);
+    script.run();
+    let now = script.now;
+    script.lane_mut(lane(0, 0)).session_mut().receive(b"454 4.7.0 later\r\n", now);
+    script.lane_mut(lane(1, 0)).session_mut().receive(b"235 welcome\r\n", now);
+    script.settle();
+    assert!(script.progress.batch_running, "the other host has a mail");
+    assert_eq!(count(&script, EventKind::ConnectFail), 2);
+    script.now += script.lane(lane(0, 0)).host().backoff.base;
+    script.settle();
+    assert!(script.progress.batch_running);
+    assert!((0..2).all(|thread| script.lane(lane(0, thread)).link() == Link::Wanted), "both are opened");
+}
+
+#[test]
+fn what_befalls_an_old_token_fails_nobody_who_waits_for_the_new_one() {
+    let (credentials, _) = tokens();
+    let mut script = with(&[3], credentials);
+    script.serve(when_hung("AUTH"));
+    script.run();
+    let now = script.now;
+    script.lane_mut(lane(0, 0)).session_mut().receive(b"535 5.7.8 expired\r\n250 ok\r\n", now);
+    script.run();
+    assert_eq!(auths(&script), 2, "another lane says the new token: {:?}", script.wire);
+    assert_eq!(count(&script, EventKind::ConnectFail), 1);
+    assert!(script.lane(lane(0, 2)).session().is_ready(), "it waits");
 }
