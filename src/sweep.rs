@@ -10,6 +10,7 @@
 
 mod flags;
 mod names;
+mod turns;
 mod wire;
 
 use std::future::Future;
@@ -33,6 +34,7 @@ use crate::tls::TlsClient;
 use crate::transport::{self, Connector, DialError, MOST_ASKED, Target, dial_tcp};
 use flags::Flags;
 use names::{Addresses, Names};
+use turns::Turns;
 use wire::{Buffers, Slot, Task, Wire, Written};
 
 /// What io does for one host besides its settings.
@@ -54,6 +56,7 @@ pub(crate) struct Sweep {
     slots: Vec<Slot>,
     hosts: Vec<HostLink>,
     flags: Arc<Flags>,
+    turns: Turns,
     journal: Arc<Journal>,
     /// A settle has been made since the last poll.
     settled: bool,
@@ -85,6 +88,7 @@ impl Sweep {
             slots,
             hosts: hosts.into_iter().enumerate().map(link).collect(),
             flags,
+            turns: Turns::new(lanes),
             journal,
             settled: true,
             order: Vec::with_capacity(lanes),
@@ -131,6 +135,7 @@ impl Sweep {
                 self.begin(lanes, now);
             }
             self.serve_flags(lanes, now);
+            self.call_turns(lanes, now);
             // The flights took their time, and what is read now came after it.
             let now = Instant::now();
             // Before the reading: an awaited lane that is overdue would keep the
@@ -140,7 +145,7 @@ impl Sweep {
             if coordinator.is_step_over() || wake_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(());
             }
-            let due = [self.earliest, wake_at].into_iter().flatten().min();
+            let due = [self.earliest, wake_at, self.turns.due()].into_iter().flatten().min();
             if self.flags.is_quiet() && self.poll_timer(cx, due).is_pending() {
                 return Poll::Pending;
             }
@@ -235,6 +240,16 @@ impl Sweep {
         self.raised = raised;
     }
 
+    /// Lanes that have waited for their turn begin their handshakes.
+    fn call_turns(&mut self, lanes: &mut [Lane], now: Instant) {
+        while let Some(index) = self.turns.call(now) {
+            if let Some(lane) = lanes.get_mut(index) {
+                self.serve(lane, index, now, false);
+                self.note_deadline(lane, index);
+            }
+        }
+    }
+
     /// Goes on with one lane as far as possible. What it waits for then will
     /// raise its flag, except a reply that is awaited `in_order`.
     fn serve(&mut self, lane: &mut Lane, index: usize, now: Instant, in_order: bool) {
@@ -248,8 +263,17 @@ impl Sweep {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let mut wire = Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now };
         while !wire.lane.session().is_over() {
-            if wire.lane.session().wants_tls() && !tls.is_some_and(|tls| wire.shake_hands(tls)) {
-                return;
+            if wire.lane.session().wants_tls() {
+                if !wire.is_shaking() && !self.turns.take(index, now) {
+                    return;
+                }
+                let is_done = tls.is_some_and(|tls| wire.shake_hands(tls));
+                if !wire.is_shaking() {
+                    self.turns.give_back(index);
+                }
+                if !is_done {
+                    return;
+                }
             }
             let has_read = match wire.write() {
                 Written::All if in_order => return,

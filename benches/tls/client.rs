@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use smtp_bulk::{Credentials, Envelope, Host, Mailer, Message, Standing, Tls};
+use smtp_bulk::{Credentials, Envelope, Host, Mailer, Message, Security, Standing, Tls};
 
 use super::measured::{MAILS_BEFORE_REST, Measured, Plan};
 use crate::Result;
@@ -45,8 +45,12 @@ pub fn run(plan: &Plan) -> Result<Measured> {
 
 async fn open(plan: &Plan, sessions: usize) -> Result<Mailer> {
     let host = Host::new(plan.server.to_string()).threads(u32::try_from(sessions)?).hello(HELLO);
-    let tls = Tls::new().root_certificate_file(&plan.authority).only_these_roots();
-    let host = host.security(plan.case.security).tls(tls);
+    let host = if plan.case.security == Security::None {
+        host
+    } else {
+        let tls = Tls::new().root_certificate_file(&plan.authority).only_these_roots();
+        host.security(plan.case.security).tls(tls)
+    };
     let host = if plan.case.has_auth {
         host.credentials(Credentials::password(USER, PASSWORD).allow_without_tls())
     } else {

@@ -12,6 +12,7 @@ use crate::extensions::{Extension, Extensions};
 use crate::failure::Failure;
 use crate::reply::{self, Reply, ReplyCode, ReplyReader};
 use crate::security::Security;
+use crate::timeouts::after;
 
 impl Session {
     /// The same session, protected so on each of its connections.
@@ -32,6 +33,16 @@ impl Session {
     /// and nothing may be read from it or written to it otherwise.
     pub fn wants_tls(&self) -> bool {
         self.stage == Stage::WaitingForTls && self.failure.is_none()
+    }
+
+    /// The handshake begins: the server's time runs from now on, however long it
+    /// had to wait for its turn.
+    ///
+    /// # Panics
+    /// When [`Session::wants_tls`] says no.
+    pub fn securing(&mut self, now: Instant) {
+        assert!(self.wants_tls(), "TLS unasked");
+        self.deadline = Some(after(now, self.timeouts.tls));
     }
 
     /// The handshake is done, and the peer is who it should be.

@@ -158,6 +158,11 @@ impl Wire<'_> {
         }
     }
 
+    /// Whether a TLS handshake has begun and is not over.
+    pub(super) fn is_shaking(&self) -> bool {
+        matches!(self.slot.transport, Some(Transport::Shaking(_)))
+    }
+
     /// Goes on with the TLS handshake that the session wants; says whether it
     /// is done. Where it is not, the flag is raised when it can go on.
     pub(super) fn shake_hands(&mut self, client: &TlsClient) -> bool {
@@ -169,7 +174,10 @@ impl Wire<'_> {
                     return false;
                 }
                 match self.slot.transport.take() {
-                    Some(Transport::Plain(plain)) => Shaking::Fresh(plain),
+                    Some(Transport::Plain(plain)) => {
+                        self.lane.session_mut().securing(self.now);
+                        Shaking::Fresh(plain)
+                    }
                     other => {
                         self.slot.transport = other;
                         return false;

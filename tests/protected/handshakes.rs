@@ -1,11 +1,13 @@
 //! Handshakes with a server that sees more of them than the sink does: names that are asked for, the
 //! versions that the sink can't speak, and how a session ends.
 
+use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use openssl::ssl::{NameType, SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use smol::net::TcpStream;
-use smtp_bulk::{Host, Security, Tls, TlsProblem, TlsVersion};
+use smtp_bulk::{EventKind, Host, Security, Timeouts, Tls, TlsProblem, TlsVersion};
 
 use crate::certs::{Authority, NAME};
 use crate::peers::{Heard, Server, acceptor};
@@ -181,4 +183,26 @@ fn a_server_that_ends_without_a_close_notify_is_no_trouble() {
         let line = failures.lock().unwrap()[0].1.to_string();
         assert_eq!(line, "closed by the server");
     }
+}
+
+#[test]
+fn servers_that_do_not_shake_hands_hold_up_no_others() {
+    let authority = Authority::new();
+    let silent = Server::start(|peer| {
+        let _ = io::copy(&mut peer.into_stream(), &mut io::sink());
+    });
+    let good = Server::implicit(acceptor(&authority.good()).build());
+    let log = Log::default();
+    let timeouts = Timeouts { tls: Duration::from_secs(6), ..Timeouts::default() };
+    let builder = builder(&log)
+        .host(silent.host().threads(150).max_connect_failures(1))
+        .host(good.host().threads(50))
+        .security(Security::Implicit)
+        .tls(trusting(&authority))
+        .timeouts(timeouts);
+    assert_eq!(send_and_quit(builder, (0..50).map(mail)).mails.delivered, 50);
+    let is_opening = |kind: &EventKind| matches!(kind, EventKind::ConnectPass | EventKind::ConnectFail);
+    let openings: Vec<EventKind> = log.events().iter().map(|seen| seen.kind).filter(is_opening).collect();
+    assert_eq!(openings.len(), 200);
+    assert!(openings.iter().take(50).all(|kind| *kind == EventKind::ConnectPass), "{openings:?}");
 }
