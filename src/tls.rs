@@ -24,6 +24,10 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// which a server can send any number: others would have to wait for that.
 const BUDGET: usize = 64 * 1024;
 
+/// Octets that are read ahead. The library asks for the head of a record, and
+/// then for the rest: with this many most replies need one system call, not two.
+const AHEAD: usize = 128;
+
 /// Longest name of a server (RFC 1035 §2.3.4); others are not in ASCII's form.
 const MAX_NAME: usize = 253;
 
@@ -268,11 +272,39 @@ pub(crate) struct Nonblocking {
     owes_flush: bool,
     /// Octets that one call of the library may still read.
     budget: usize,
+    /// What was read before it was asked for.
+    ahead: Ahead,
+}
+
+/// Octets that were read and not given.
+struct Ahead {
+    octets: [u8; AHEAD],
+    from: usize,
+    to: usize,
+}
+
+impl Ahead {
+    const EMPTY: Ahead = Ahead { octets: [0; AHEAD], from: 0, to: 0 };
+
+    fn is_empty(&self) -> bool {
+        self.from == self.to
+    }
+
+    /// Gives as many as fit.
+    fn give(&mut self, buffer: &mut [u8]) -> usize {
+        let kept = self.octets.get(self.from..self.to).unwrap_or_default();
+        let count = kept.len().min(buffer.len());
+        if let (Some(buffer), Some(kept)) = (buffer.get_mut(..count), kept.get(..count)) {
+            buffer.copy_from_slice(kept);
+        }
+        self.from += count;
+        count
+    }
 }
 
 impl Nonblocking {
     fn new(plain: Plain, waker: Waker) -> Nonblocking {
-        Nonblocking { plain, waker, wakes: true, owes_flush: false, budget: BUDGET }
+        Nonblocking { plain, waker, wakes: true, owes_flush: false, budget: BUDGET, ahead: Ahead::EMPTY }
     }
 
     /// Goes on with a flush that had to wait.
@@ -295,18 +327,31 @@ impl Read for Nonblocking {
             self.waker.wake_by_ref();
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let some = buffer.len().min(self.budget);
-        let buffer = buffer.get_mut(..some).unwrap_or_default();
-        let mut cx = Context::from_waker(&self.waker);
-        let read = if self.wakes {
-            self.plain.poll_read(&mut cx, buffer)
+        let read = if buffer.len() < AHEAD || !self.ahead.is_empty() {
+            if self.ahead.is_empty() {
+                let Nonblocking { plain, waker, wakes, ahead, .. } = self;
+                let to = read_some(plain, waker, *wakes, &mut ahead.octets)?;
+                (ahead.from, ahead.to) = (0, to);
+            }
+            self.ahead.give(buffer)
         } else {
-            self.plain.try_read(&mut cx, buffer).map_or(Poll::Pending, Poll::Ready)
+            let some = buffer.len().min(self.budget);
+            let buffer = buffer.get_mut(..some).unwrap_or_default();
+            read_some(&mut self.plain, &self.waker, self.wakes, buffer)?
         };
-        let read = or_would_block(read)?;
         self.budget -= read.min(self.budget);
         Ok(read)
     }
+}
+
+/// Reads once; the waker is left behind where that is wanted.
+fn read_some(plain: &mut Plain, waker: &Waker, wakes: bool, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut cx = Context::from_waker(waker);
+    or_would_block(if wakes {
+        plain.poll_read(&mut cx, buffer)
+    } else {
+        plain.try_read(&mut cx, buffer).map_or(Poll::Pending, Poll::Ready)
+    })
 }
 
 impl Write for Nonblocking {
@@ -422,14 +467,17 @@ mod tests {
     #[derive(Default)]
     struct Endless {
         flushes: usize,
+        reads: u8,
     }
 
     impl AsyncRead for Endless {
         fn poll_read(
-            self: std::pin::Pin<&mut Self>,
+            mut self: std::pin::Pin<&mut Self>,
             _: &mut Context<'_>,
             buffer: &mut [u8],
         ) -> Poll<io::Result<usize>> {
+            self.reads = self.reads.wrapping_add(1);
+            buffer.fill(self.reads);
             Poll::Ready(Ok(buffer.len()))
         }
     }
@@ -481,6 +529,17 @@ mod tests {
         };
         assert_eq!((end.kind(), read), (io::ErrorKind::WouldBlock, BUDGET));
         assert_eq!(woken.0.load(Ordering::Acquire), 1);
+    }
+
+    #[test]
+    fn the_head_of_a_record_and_what_follows_are_read_at_once_and_in_order() {
+        let (mut stream, _) = endless();
+        let (mut head, mut rest, mut more) = ([0; 5], [0; 200], [0; 200]);
+        assert_eq!(stream.read(&mut head).ok(), Some(5));
+        assert_eq!(stream.read(&mut rest).ok(), Some(AHEAD - 5));
+        assert!(head.iter().chain(&rest[..AHEAD - 5]).all(|octet| *octet == 1), "of the first reading");
+        assert_eq!(stream.read(&mut more).ok(), Some(200));
+        assert_eq!(more, [2; 200], "what is large is read where it is wanted");
     }
 
     #[test]
