@@ -36,6 +36,8 @@ pub struct Account {
     pub number: usize,
     pub kind: Kind,
     is_right: bool,
+    /// The caller's mechanism never believes that it is accepted.
+    pub doubts: bool,
     pub allows_clear: bool,
     pub credentials: Credentials,
 }
@@ -44,13 +46,16 @@ impl Account {
     pub fn draw(random: &mut Rng, number: usize, faultless: bool) -> Account {
         let is_right = faultless || random.u8(0..5) > 0;
         let allows_clear = faultless || random.u8(0..5) > 0;
-        let (kind, credentials) = match random.u8(0..8) {
-            0..=3 => (Kind::Password, password(random, number)),
-            4..=6 => token(random, number, faultless),
+        let (kind, credentials, doubts) = match random.u8(0..8) {
+            0..=3 => (Kind::Password, password(random, number), false),
+            4..=6 => {
+                let (kind, credentials) = token(random, number, faultless);
+                (kind, credentials, false)
+            }
             _ => steps(random, number, faultless),
         };
         let credentials = if allows_clear { credentials.allow_without_tls() } else { credentials };
-        Account { number, kind, is_right, allows_clear, credentials }
+        Account { number, kind, is_right, doubts, allows_clear, credentials }
     }
 
     fn is_token_good(&self, token: u32, now: Duration) -> bool {
@@ -85,7 +90,8 @@ fn token(random: &mut Rng, number: usize, faultless: bool) -> (Kind, Credentials
     (Kind::Token { bad, lifetime }, credentials)
 }
 
-fn steps(random: &mut Rng, number: usize, faultless: bool) -> (Kind, Credentials) {
+/// A mechanism of the caller's, and whether it doubts.
+fn steps(random: &mut Rng, number: usize, faultless: bool) -> (Kind, Credentials, bool) {
     let count = random.u32(1..4);
     let opens = random.bool();
     let trouble = match random.u8(0..12) {
@@ -98,7 +104,7 @@ fn steps(random: &mut Rng, number: usize, faultless: bool) -> (Kind, Credentials
     let make = move || -> Box<dyn Mechanism + Send> {
         Box::new(Steps { number, said: 0, steps: count, opens, trouble })
     };
-    (Kind::Steps(count), Credentials::custom(make))
+    (Kind::Steps(count), Credentials::custom(make), trouble == Trouble::Doubts)
 }
 
 /// What is odd about a mechanism of the caller's.

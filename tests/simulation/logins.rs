@@ -40,6 +40,8 @@ struct HostLogin {
     renews: bool,
     /// They were refused in the last settle, whatever came behind that.
     was_refused: bool,
+    /// A try came to nothing in the last settle, and all that wait are told.
+    is_news: bool,
     /// As of which change a refusal was told last; `true` when another one of
     /// the same is surely no news.
     told: Option<(u32, bool)>,
@@ -210,6 +212,7 @@ impl Logins {
     }
 
     fn look(&mut self, lanes: &[Lane]) {
+        self.hosts.iter_mut().for_each(|host| host.is_news = false);
         for (own, lane) in self.lanes.iter_mut().zip(lanes) {
             let session = lane.session();
             let answer = session.answer().filter(|answer| answer.step == Step::Auth);
@@ -230,6 +233,8 @@ impl Logins {
     pub fn tell(&mut self, lane: usize, kind: EventKind) -> bool {
         let own = &mut self.lanes[lane];
         assert!(own.told.replace(kind).is_none(), "lane {lane} is told twice how it authenticated");
+        let is_spoilt = kind == EventKind::AuthPass && own.before.has_failed;
+        assert!(!is_spoilt, "lane {lane} believes a server that speaks out of turn");
         let attempt = own.attempt.as_ref();
         let attempt = attempt.unwrap_or_else(|| panic!("{kind} on lane {lane}, which did not try"));
         attempt.changes == self.hosts[own.host].changes
@@ -280,6 +285,7 @@ impl Logins {
         let Some((_, waiting)) = of_host().find(|(_, lane)| waits(lane)) else { return };
         let id = waiting.id();
         assert!(host.known != Known::Refused, "{id:?} waits for what was refused");
+        assert!(!host.is_news, "{id:?} is not told that the try came to nothing");
         let is_one_in = of_host().any(|(own, lane)| is_in(own, host, lane));
         assert!(host.known != Known::Accepted || !is_one_in, "{id:?} waits for what is known");
         let is_one_trying = of_host().any(|(_, lane)| is_under_way(lane));
@@ -299,12 +305,19 @@ impl Logins {
         match (own.told, own.before.refusal) {
             (Some(EventKind::AuthPass), _) => {
                 own.entered = Some((attempt.connection, attempt.changes));
+                let account = &self.accounts[attempt.account];
+                assert!(!account.doubts, "lane {index} is in, and does not believe it: {attempt:?}");
                 if is_latest && host.known != Known::Refused {
                     (host.known, host.renews) = (Known::Accepted, false);
                     (host.put_off, host.failures) = (None, 0);
                 }
             }
-            (Some(EventKind::AuthFail), _) => {
+            (Some(EventKind::AuthFail), refusal) => {
+                // Where others are in, what is not about the credentials is
+                // one connection's misfortune.
+                let is_plain = refusal.is_some_and(|code| !matches!(code, 500..=504 | 530 | 538));
+                let is_harsh = is_current && host.known == Known::Accepted && !is_plain;
+                assert!(!is_harsh, "{refusal:?} on lane {index} condemns the host: {attempt:?}");
                 let is_again = host.told.replace((attempt.changes, true)) == Some((attempt.changes, true));
                 assert!(!is_again, "the refusal on lane {index} was told before: {attempt:?}");
                 if is_current {
@@ -327,6 +340,7 @@ impl Logins {
                     host.failures += 1;
                     let wait = doubled(&self.settings[own.host], host.failures);
                     host.put_off = Some((now + wait, host.known == Known::Nothing));
+                    host.is_news = host.known == Known::Nothing;
                 }
             }
             (None, None) => {}
