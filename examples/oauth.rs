@@ -5,18 +5,20 @@
 //! cargo run --example oauth
 //! ```
 //!
-//! So that it runs without certificates, this one goes without TLS, and has to
-//! say so. With a real server say `security(Security::StartTls)` or `Implicit`,
-//! and leave `allow_without_tls` out.
+//! The server is the embedded one, with a certificate for which nobody vouches,
+//! so it is known by its fingerprint. A server of the world needs no `tls` at all.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use smtp_bulk::sink::Sink;
-use smtp_bulk::{Credentials, Envelope, Host, Mailer, Message};
+use sha2::{Digest, Sha256};
+use smtp_bulk::sink::{Identity, Sink};
+use smtp_bulk::{Credentials, Envelope, Host, Mailer, Message, Security, Tls};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let sink = Sink::builder().token("ann@example.org", "token-2").require_auth().start()?;
+    let (fingerprint, identity) = certificate()?;
+    let sink = Sink::builder();
+    let sink = sink.implicit_tls(identity).token("ann@example.org", "token-2").require_auth().start()?;
 
     // It may block: it is called off the executor. What the error says is shown
     // in events and logs, so it names no secret.
@@ -27,11 +29,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The first one has expired by the time it is used.
         Ok(format!("token-{times}").into())
     };
-    let credentials = Credentials::oauth_from("ann@example.org", source).allow_without_tls();
+    let host = Host::new("127.0.0.1")
+        .port(sink.port())
+        .threads(10)
+        .hello("client.example")
+        .security(Security::Implicit)
+        .tls(Tls::new().pin(fingerprint).pin_only())
+        .credentials(Credentials::oauth_from("ann@example.org", source));
 
     smol::block_on(async {
-        let host = Host::new("127.0.0.1").port(sink.port()).threads(10).hello("client.example");
-        let mut mailer = Mailer::builder().host(host.credentials(credentials)).connect().await?;
+        let mut mailer = Mailer::builder().host(host).connect().await?;
         for number in 1..=100_u64 {
             let envelope = Envelope::parse("ann@example.org", [format!("user{number}@example.net")])?;
             mailer.send(Message::new(envelope, "Subject: Hello\r\n\r\nHello.\r\n").id(number)).await?;
@@ -41,4 +48,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("AUTH was said {} times, and accepted {}", counts.auth_attempts, counts.auth_successes);
         Ok(())
     })
+}
+
+/// The SHA-256 of a certificate that has signed itself, and its key with it.
+fn certificate() -> Result<(String, Identity), Box<dyn Error>> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?.self_signed(&key)?;
+    let identity = Identity::from_pkcs8(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())?;
+    let fingerprint = Sha256::digest(certificate.der());
+    Ok((fingerprint.iter().map(|octet| format!("{octet:02x}")).collect(), identity))
 }

@@ -170,11 +170,11 @@ impl Credentials {
     ///
     /// ```
     /// # use smtp_bulk::Credentials;
-    /// assert!(Credentials::from_seed("AUTO", "user", "password").is_ok());
-    /// assert!(Credentials::from_seed("login", "user", "password").is_ok());
-    /// assert!(Credentials::from_seed("NTLM", "user", "password").is_err());
+    /// assert!(Credentials::from_net_smtp_bulk("AUTO", "user", "password").is_ok());
+    /// assert!(Credentials::from_net_smtp_bulk("login", "user", "password").is_ok());
+    /// assert!(Credentials::from_net_smtp_bulk("NTLM", "user", "password").is_err());
     /// ```
-    pub fn from_seed(
+    pub fn from_net_smtp_bulk(
         mechanism: &str,
         user: impl Into<String>,
         password: impl Into<SecretString>,

@@ -2,7 +2,6 @@
 //! patient to be with it. Plain settings; nothing here connects.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Credentials;
@@ -84,7 +83,7 @@ pub struct Host {
     pub(crate) max_connect_failures: Option<u32>,
     pub(crate) backoff: Option<Backoff>,
     pub(crate) security: Option<Security>,
-    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) credentials: Option<Credentials>,
 }
 
@@ -172,7 +171,7 @@ impl Host {
     /// Which certificates are accepted, and which one is shown. Without a
     /// security these settings are an error: they would protect nothing.
     pub fn tls(mut self, tls: Tls) -> Host {
-        self.tls = Some(Arc::new(tls));
+        self.tls = Some(tls);
         self
     }
 
@@ -210,7 +209,7 @@ pub struct HostSettings {
     /// Whether and when TLS begins.
     pub security: Security,
     /// Which certificates are accepted.
-    pub tls: Arc<Tls>,
+    pub tls: Tls,
     /// What each session authenticates with.
     pub credentials: Option<Credentials>,
 }
@@ -227,7 +226,7 @@ impl Default for HostSettings {
             max_connect_failures: 5,
             backoff: Backoff::default(),
             security: Security::default(),
-            tls: Arc::default(),
+            tls: Tls::default(),
             credentials: None,
         }
     }

@@ -168,7 +168,8 @@ impl NetSmtp<'_> {
         user: impl Into<String>,
         password: impl Into<SecretString>,
     ) -> Result<(), Error> {
-        let credentials = Credentials::from_seed(mechanism, user, password).map_err(Error::Mechanism)?;
+        let credentials =
+            Credentials::from_net_smtp_bulk(mechanism, user, password).map_err(Error::Mechanism)?;
         self.mailer.auth(credentials).await
     }
 

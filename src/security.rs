@@ -163,8 +163,16 @@ pub(crate) enum ClientIdentity {
 /// let host = Host::new("mx.example.org").port(587).security(Security::StartTls).tls(tls);
 /// # let _ = host;
 /// ```
+///
+/// Clones share what is made of them: give hosts that have the same settings
+/// clones of one, and they have one TLS context, which takes about a mebibyte
+/// with the authorities of the system.
+#[derive(Clone, Default)]
+pub struct Tls(Arc<TlsSettings>);
+
+/// The settings themselves.
 #[derive(Clone, Debug, Default)]
-pub struct Tls {
+pub(crate) struct TlsSettings {
     pub(crate) roots: Vec<Source>,
     pub(crate) only_these_roots: bool,
     pub(crate) identity: Option<ClientIdentity>,
@@ -183,20 +191,20 @@ impl Tls {
     /// Trusts these authorities, too: one certificate in DER, or any number in
     /// PEM.
     pub fn root_certificate(mut self, bytes: impl Into<Vec<u8>>) -> Tls {
-        self.roots.push(Source::bytes(bytes));
+        self.change().roots.push(Source::bytes(bytes));
         self
     }
 
     /// Trusts the authorities in this file, too: one certificate in DER, or any
     /// number in PEM.
     pub fn root_certificate_file(mut self, path: impl Into<PathBuf>) -> Tls {
-        self.roots.push(Source::File(path.into()));
+        self.change().roots.push(Source::File(path.into()));
         self
     }
 
     /// Trusts the given authorities only, and none of the system's.
     pub fn only_these_roots(mut self) -> Tls {
-        self.only_these_roots = true;
+        self.change().only_these_roots = true;
         self
     }
 
@@ -204,41 +212,41 @@ impl Tls {
     /// certificate first, and the private key in PEM (PKCS#8, not encrypted).
     pub fn client_certificate(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Tls {
         let (chain, key) = (Source::bytes(chain), Source::bytes(key));
-        self.identity = Some(ClientIdentity::Pkcs8 { chain, key });
+        self.change().identity = Some(ClientIdentity::Pkcs8 { chain, key });
         self
     }
 
     /// The same from two files.
     pub fn client_certificate_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Tls {
         let (chain, key) = (Source::File(chain.into()), Source::File(key.into()));
-        self.identity = Some(ClientIdentity::Pkcs8 { chain, key });
+        self.change().identity = Some(ClientIdentity::Pkcs8 { chain, key });
         self
     }
 
     /// Shows the certificate of this PKCS#12 archive to servers that ask.
     pub fn client_pkcs12(mut self, archive: impl Into<Vec<u8>>, password: impl Into<SecretString>) -> Tls {
         let archive = Source::bytes(archive);
-        self.identity = Some(ClientIdentity::Pkcs12 { archive, password: password.into() });
+        self.change().identity = Some(ClientIdentity::Pkcs12 { archive, password: password.into() });
         self
     }
 
     /// The same from a file.
     pub fn client_pkcs12_file(mut self, path: impl Into<PathBuf>, password: impl Into<SecretString>) -> Tls {
         let archive = Source::File(path.into());
-        self.identity = Some(ClientIdentity::Pkcs12 { archive, password: password.into() });
+        self.change().identity = Some(ClientIdentity::Pkcs12 { archive, password: password.into() });
         self
     }
 
     /// The name that is asked for (SNI, RFC 6066 §3) and that the certificate
     /// must bear, where it is not the host's.
     pub fn server_name(mut self, name: impl Into<String>) -> Tls {
-        self.server_name = Some(name.into());
+        self.change().server_name = Some(name.into());
         self
     }
 
     /// The lowest version that is spoken. Default: TLS 1.2.
     pub fn min_version(mut self, version: TlsVersion) -> Tls {
-        self.min_version = version;
+        self.change().min_version = version;
         self
     }
 
@@ -249,7 +257,8 @@ impl Tls {
     /// before any octet of ours is sent through the connection.
     pub fn pin(mut self, fingerprint: impl AsRef<str>) -> Tls {
         let fingerprint = fingerprint.as_ref();
-        self.pins.push(Pin::parse(fingerprint).ok_or_else(|| fingerprint.to_owned()));
+        let pin = Pin::parse(fingerprint).ok_or_else(|| fingerprint.to_owned());
+        self.change().pins.push(pin);
         self
     }
 
@@ -257,8 +266,27 @@ impl Tls {
     /// has one of them is accepted whatever else it says. Without a pin this is
     /// an error.
     pub fn pin_only(mut self) -> Tls {
-        self.pin_only = true;
+        self.change().pin_only = true;
         self
+    }
+
+    pub(crate) fn settings(&self) -> &TlsSettings {
+        &self.0
+    }
+
+    /// Whether they are clones of each other.
+    pub(crate) fn is_same(&self, other: &Tls) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn change(&mut self) -> &mut TlsSettings {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tls").field(&self.0).finish()
     }
 }
 
@@ -311,6 +339,7 @@ pub enum TlsProblem {
 
 /// A TLS handshake that failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct TlsFault {
     /// What kind of thing was wrong.
     pub problem: TlsProblem,
@@ -318,6 +347,13 @@ pub struct TlsFault {
     pub server_name: Box<str>,
     /// The TLS library's words, or of a pin what was found.
     pub text: Box<str>,
+}
+
+impl TlsFault {
+    /// What a driver of sessions says of a handshake of its own making.
+    pub fn new(problem: TlsProblem, server_name: impl Into<Box<str>>, text: impl Into<Box<str>>) -> TlsFault {
+        TlsFault { problem, server_name: server_name.into(), text: text.into() }
+    }
 }
 
 impl fmt::Display for TlsFault {
@@ -334,12 +370,14 @@ impl fmt::Display for TlsFault {
     }
 }
 
+impl std::error::Error for TlsFault {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_of_the_seed_map_one_to_one() {
+    fn the_numbers_of_net_smtp_bulk_map_one_to_one() {
         for code in 0..=4 {
             assert_eq!(Security::from_code(code).and_then(Security::code), Some(code));
         }

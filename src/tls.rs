@@ -13,7 +13,9 @@ use secrecy::ExposeSecret;
 use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 
-use crate::security::{ClientIdentity, Pin, Security, Source, Tls, TlsFault, TlsProblem, TlsVersion};
+use crate::security::{
+    ClientIdentity, Pin, Security, Source, Tls, TlsFault, TlsProblem, TlsSettings, TlsVersion,
+};
 use crate::transport::Plain;
 
 /// Most octets that are read of a file of certificates or keys.
@@ -44,9 +46,9 @@ impl BadSetting {
     }
 }
 
-/// The contexts that were made: hosts with the same settings share one.
+/// The contexts that were made: hosts whose settings are clones share one.
 #[derive(Default)]
-pub(crate) struct Contexts(Vec<(Arc<Tls>, bool, TlsConnector)>);
+pub(crate) struct Contexts(Vec<(Tls, bool, TlsConnector)>);
 
 impl Contexts {
     /// What the sessions of this host use; reads the files that are named.
@@ -54,8 +56,9 @@ impl Contexts {
         &mut self,
         host: &str,
         security: Security,
-        tls: &Arc<Tls>,
+        own: &Tls,
     ) -> Result<TlsClient, BadSetting> {
+        let tls = own.settings();
         let server_name = tls.server_name.as_deref().unwrap_or(host).trim_end_matches('.');
         if server_name.is_empty()
             || server_name.len() > MAX_NAME
@@ -70,14 +73,13 @@ impl Contexts {
             return Err(BadSetting::new("pin_only", "there is no pin"));
         }
         let verifies = security.is_verified() && !tls.pin_only;
-        let is_known = |(known, verified, _): &&(Arc<Tls>, bool, TlsConnector)| {
-            Arc::ptr_eq(known, tls) && *verified == verifies
-        };
+        let is_known =
+            |(known, verified, _): &&(Tls, bool, TlsConnector)| known.is_same(own) && *verified == verifies;
         let connector = match self.0.iter().find(is_known) {
             Some((.., connector)) => connector.clone(),
             None => {
                 let connector = connector(tls, verifies)?;
-                self.0.push((Arc::clone(tls), verifies, connector.clone()));
+                self.0.push((own.clone(), verifies, connector.clone()));
                 connector
             }
         };
@@ -85,7 +87,7 @@ impl Contexts {
     }
 }
 
-fn connector(tls: &Tls, verifies: bool) -> Result<TlsConnector, BadSetting> {
+fn connector(tls: &TlsSettings, verifies: bool) -> Result<TlsConnector, BadSetting> {
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(match tls.min_version {
         TlsVersion::Tls10 => Protocol::Tlsv10,
@@ -230,7 +232,7 @@ impl TlsClient {
     }
 
     fn fault(&self, problem: TlsProblem, text: String) -> TlsFault {
-        TlsFault { problem, server_name: self.server_name.clone(), text: text.into() }
+        TlsFault::new(problem, self.server_name.clone(), text)
     }
 }
 
@@ -439,9 +441,9 @@ impl TlsStream {
 
 /// Many servers close without saying so before (close_notify). What is cut
 /// short by that is no whole reply, and so nothing is believed that was not
-/// said.
+/// said. OpenSSL tells it as the end by itself.
 fn is_end(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof || error.to_string().contains("unexpected eof")
+    error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 fn polled<T>(mut call: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
@@ -547,6 +549,22 @@ mod tests {
         let (mut stream, _) = endless();
         assert!(stream.flush().is_ok() && stream.owes_flush);
         assert!(stream.read(&mut [0; 10]).is_ok() && !stream.owes_flush);
+    }
+
+    #[test]
+    fn clones_of_the_same_settings_share_a_context() {
+        let mut contexts = Contexts::default();
+        let (one, other) = (Tls::new().min_version(TlsVersion::Tls13), Tls::new());
+        for (host, security, tls) in [
+            ("a.example", Security::Implicit, one.clone()),
+            ("b.example", Security::StartTls, one.clone()),
+            ("c.example", Security::ImplicitUnverified, one.clone()),
+            ("d.example", Security::StartTls, other.clone()),
+            ("e.example", Security::StartTls, one.clone().server_name("f.example")),
+        ] {
+            assert!(contexts.client(host, security, &tls).is_ok(), "{host}");
+        }
+        assert_eq!(contexts.0.len(), 4, "one for the first two, and one for each of the others");
     }
 
     #[test]

@@ -2,6 +2,10 @@
 
 #[path = "support/certs.rs"]
 mod certs;
+#[cfg(not(any(windows, target_vendor = "apple")))]
+#[allow(dead_code, reason = "made for more than this")]
+#[path = "protected/peers.rs"]
+mod peers;
 mod support;
 
 use std::fs;
@@ -360,6 +364,29 @@ fn a_certificate_that_nobody_vouches_for_is_not_believed() {
     assert_eq!(run.code, Some(0), "{}", run.err);
     let [warning] = run.complaints()[..] else { panic!("one line: {}", run.err) };
     assert!(warning.starts_with("warning: an insecure --tls with --user"), "{warning}");
+}
+
+/// Where native-tls is OpenSSL, which the server needs.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+#[test]
+fn the_clients_certificate_is_shown_to_a_server_that_wants_one() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let client = authority.for_client("tim");
+    let ca = folder.file("ca.pem", &authority.pem());
+    let (chain, key) = (folder.file("chain.pem", &client.pem), folder.file("key.pem", &client.key_pem));
+    let accepting = peers::demanding(&authority, openssl::ssl::SslVersion::TLS1_3);
+    let server = peers::Server::start(move |peer| {
+        let mut peer = peer.secure(&accepting).expect("a certificate");
+        assert!(peer.ssl().peer_certificate().unwrap().to_der().unwrap() == client.der, "another's");
+        peer.say("220 peer.example\r\n");
+        peer.behave();
+    });
+    let address = server.address.to_string();
+    let arguments = ["--host", &address, "--count", "5", "--threads", "2", "--json"];
+    let run = bulk_send(
+        &[&arguments, &["--tls", "implicit", "--ca", &ca, "--cert", &chain, "--key", &key][..]].concat(),
+    );
+    assert_eq!((run.code, run.figure("delivered")), (Some(0), 5), "{}", run.err);
 }
 
 #[test]

@@ -198,7 +198,7 @@ impl Access {
             None if !login.mechanism.has_password() => SecretString::from(""),
             None => password_of(std::env::var_os(VARIABLE))?,
         };
-        let credentials = Credentials::from_seed(&login.mechanism.name(), &login.user, password);
+        let credentials = Credentials::from_net_smtp_bulk(&login.mechanism.name(), &login.user, password);
         credentials.map(Some).map_err(|error| format!("--auth: {error}"))
     }
 }

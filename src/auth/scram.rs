@@ -201,14 +201,15 @@ impl<P: ScramProvider> Keyed for Scram<P> {
             return Err(AuthFault::Challenge);
         };
         let bound = BASE64.encode(&self.header);
-        let mut answer = format!("c={bound},r={}", first.nonce);
-        let message = format!("{},{},{answer}", self.client_first_bare(), first.message);
+        let unproved = format!("c={bound},r={}", first.nonce);
+        let message = format!("{},{},{unproved}", self.client_first_bare(), first.message);
         let client_key = hmac::<P>(b"Client Key", key)?;
         let client_signature = hmac::<P>(message.as_bytes(), &P::hash(&client_key))?;
         let proof = client_key.iter().zip(client_signature.iter()).map(|(key, signature)| key ^ signature);
         let proof: Zeroizing<Vec<u8>> = Zeroizing::new(proof.collect());
-        answer.push_str(",p=");
-        BASE64.encode_string(proof, &mut answer);
+        let proof = Zeroizing::new(BASE64.encode(&proof));
+        // At its exact length: a string that grows leaves its beginnings behind.
+        let answer = [unproved.as_str(), ",p=", &proof].concat();
         let server_key = hmac::<P>(b"Server Key", key)?;
         let signature = hmac::<P>(message.as_bytes(), &server_key)?;
         self.state = State::Proved { signature };

@@ -108,8 +108,11 @@ impl Mechanism for CramMd5 {
         }
         let mut mac = Hmac::<Md5>::new_from_slice(self.account.password().as_bytes())?;
         mac.update(challenge);
-        let mut answer = format!("{} ", self.account.user());
-        for octet in mac.finalize().into_bytes() {
+        let digest = mac.finalize().into_bytes();
+        let user = self.account.user();
+        let mut answer = String::with_capacity(user.len() + 1 + 2 * digest.len());
+        answer.extend([user, " "]);
+        for octet in digest {
             write!(answer, "{octet:02x}").map_err(|_| MechanismError::InvalidState)?;
         }
         self.is_answered = true;

@@ -86,12 +86,11 @@ impl Session {
         self.login.as_ref().is_some_and(|login| !login.is_over)
     }
 
-    /// Whether these octets from the server may be secret: all within AUTH and
-    /// unasked behind it, and in the flight behind that what is seen to repeat
-    /// a secret.
-    pub(crate) fn may_be_secret(&self, bytes: &[u8]) -> bool {
-        let Some(login) = &self.login else { return false };
-        !login.is_followed || !self.has_flight_begun() || login.exchange.conceals(bytes)
+    /// Whether octets from the server may be secret: all within AUTH, unasked
+    /// behind it, and in the flight behind that, for a piece of a secret is not
+    /// known by itself.
+    pub(crate) fn may_hear_secrets(&self) -> bool {
+        self.login.is_some()
     }
 
     // ---- what the session asks --------------------------------------------

@@ -30,13 +30,14 @@ impl Session {
     }
 
     /// Whether the next thing to be done on the connection is a TLS handshake,
-    /// and nothing may be read from it or written to it otherwise.
+    /// and nothing may be read from it or written to it otherwise. Nothing is
+    /// awaited of the server before [`Session::securing`].
     pub fn wants_tls(&self) -> bool {
         self.stage == Stage::WaitingForTls && self.failure.is_none()
     }
 
-    /// The handshake begins: the server's time runs from now on, however long it
-    /// had to wait for its turn.
+    /// The handshake begins: the server's time runs from now on, however long the
+    /// client had others to shake hands with.
     ///
     /// # Panics
     /// When [`Session::wants_tls`] says no.
@@ -78,6 +79,7 @@ impl Session {
         self.stage = Stage::WaitingForTls;
         self.flight(now);
         self.owe(Step::Tls, 0);
+        self.deadline = None;
     }
 
     pub(super) fn greeted(&mut self, code: ReplyCode, now: Instant) {

@@ -358,7 +358,7 @@ impl Wire<'_> {
             Ok(0) => self.lane.session_mut().lost(Failure::Closed),
             Ok(count) => {
                 let bytes = self.buffers.inbox.get_mut(..count).unwrap_or_default();
-                let is_secret = self.lane.session().may_be_secret(bytes);
+                let is_secret = self.lane.session().may_hear_secrets();
                 if self.journal.wants(Level::WIRE) {
                     say(self.journal, self.lane, Direction::Received, bytes, is_secret);
                 }
@@ -372,12 +372,12 @@ impl Wire<'_> {
     }
 }
 
-/// Of an authentication only the size is told, in whatever pieces it comes: a
-/// challenge and its answer are as good as a weak password, and some servers
-/// repeat what they were sent.
+/// Of an authentication, and of the reply behind it, only the size is told, in
+/// whatever pieces it comes: a challenge and its answer are as good as a weak
+/// password, and some servers repeat what they were sent.
 fn say(journal: &Journal, lane: &Lane, direction: Direction, bytes: &[u8], is_secret: bool) {
     if is_secret {
-        let told = format!("({} octets of AUTH)", bytes.len());
+        let told = format!("({} octets withheld: AUTH)", bytes.len());
         return journal.wire(&lane.host().name, lane.id().thread as usize, direction, told.as_bytes());
     }
     journal.wire(&lane.host().name, lane.id().thread as usize, direction, bytes);

@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use openssl::pkey::PKey;
-use openssl::ssl::{HandshakeError, SslAcceptor, SslAcceptorBuilder, SslMethod, SslStream};
+use openssl::ssl::{
+    HandshakeError, SslAcceptor, SslAcceptorBuilder, SslMethod, SslStream, SslVerifyMode, SslVersion,
+};
 use openssl::x509::X509;
+use openssl::x509::store::X509StoreBuilder;
 use smtp_bulk::Host;
 
-use crate::certs::Issued;
+use crate::certs::{Authority, Issued};
 use crate::support::PATIENCE;
 
 /// What was told to the server, line by line.
@@ -214,4 +217,15 @@ pub fn acceptor(issued: &Issued) -> SslAcceptorBuilder {
     builder.set_certificate(&X509::from_der(&issued.der).unwrap()).unwrap();
     builder.set_private_key(&PKey::private_key_from_der(&issued.key_der).unwrap()).unwrap();
     builder
+}
+
+/// Asks for a certificate of this authority, and speaks to nobody without one.
+pub fn demanding(authority: &Authority, version: SslVersion) -> SslAcceptor {
+    let mut builder = acceptor(&authority.good());
+    let mut store = X509StoreBuilder::new().unwrap();
+    store.add_cert(X509::from_der(&authority.der()).unwrap()).unwrap();
+    builder.set_verify_cert_store(store.build()).unwrap();
+    builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    builder.set_max_proto_version(Some(version)).unwrap();
+    builder.build()
 }

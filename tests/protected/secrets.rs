@@ -453,6 +453,9 @@ fn misdeeds(mechanism: &str, secret: &str) -> Vec<(&'static str, Vec<Fault>)> {
         .into_iter()
         .flat_map(|(name, misdeed)| at.iter().map(move |at| (name, *at, misdeed.clone())));
     let mut all: Vec<_> = each.map(|(name, at, misdeed)| (name, vec![Fault::new(at, misdeed)])).collect();
+    // Behind AUTH, and in place of what is asked next.
+    let late = Misdeed::refuse(550, format!("5.7.1 not from {both}"));
+    all.push(("refusal of what comes next", vec![Fault::new(At::Mail, late)]));
     all.push(("nothing", Vec::new()));
     all
 }
@@ -488,7 +491,7 @@ fn check(mechanism: &str, secret: &'static str) {
                 assert!(server.counts().auth_attempts > 0, "{case}: nothing was tried");
                 // The rest of the dialogue is.
                 assert!(shown.contains("> EHLO client.example"), "{case}");
-                assert!(shown.contains(" octets of AUTH)"), "{case}");
+                assert!(shown.contains(" octets withheld: AUTH)"), "{case}");
                 if secret == RIGHT && name == "nothing" && quirk.is_none() {
                     assert!(shown.contains("> MAIL FROM:<sender@example.org>"), "{case}");
                     assert!(shown.contains(" auth_pass AUTH "), "{case}");
@@ -537,7 +540,7 @@ fn keys_and_passwords_are_not_shown_under_tls_either() {
             secrets.pieces("the client's key", &key);
             let case = format!("{mechanism} under TLS, {quirk:?}, {pieces:?}");
             shown.has_none_of(&secrets, &case);
-            assert!(shown.contains(" octets of AUTH)"), "{case}");
+            assert!(shown.contains(" octets withheld: AUTH)"), "{case}");
             assert!(server.counts().tls_handshakes > 0 && server.counts().auth_attempts > 0, "{case}");
         }
     }
@@ -598,7 +601,7 @@ fn what_is_wrong_with_settings_is_said_without_their_secrets() {
         shown.debug("settings of TLS", &tls);
         let settings = HostSettings {
             credentials: Some(credentials.clone()),
-            tls: Arc::new(tls.clone()),
+            tls: tls.clone(),
             ..HostSettings::default()
         };
         shown.debug("settings of a host", &settings);

@@ -1,19 +1,20 @@
 //! Roots, client certificates and other settings of TLS: what works in each of its forms, and what
 //! does not is said by `connect`, by the name of the file, and never by what is in a key.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::{fs, io};
 
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::PKey;
-use openssl::ssl::{SslAcceptor, SslVerifyMode, SslVersion};
+use openssl::ssl::SslVersion;
 use openssl::x509::X509;
-use openssl::x509::store::X509StoreBuilder;
+use smol::net::TcpStream;
 use smtp_bulk::{Error, EventKind, Failure, Host, Security, Tls};
 use tempfile::TempDir;
 
 use crate::certs::{Authority, Issued};
-use crate::peers::{Server, acceptor};
+use crate::peers::{Server, demanding};
 use crate::support::{Log, builder, host, mail, run, send_and_quit, sink};
 use crate::tls::{noting, trusting};
 
@@ -162,6 +163,28 @@ fn settings_of_tls_for_all_hosts_are_not_for_those_without_tls() {
     assert_eq!((protected.counts().mails, clear.counts().mails), (2, 2));
 }
 
+#[test]
+fn tls_from_the_first_octet_has_a_port_of_its_own() {
+    for (security, port) in [
+        (Security::None, 25),
+        (Security::StartTls, 25),
+        (Security::StartTlsUnverified, 25),
+        (Security::OpportunisticStartTls, 25),
+        (Security::Implicit, 465),
+        (Security::ImplicitUnverified, 465),
+    ] {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        let host = Host::new("localhost").security(security).threads(1).max_connect_failures(1);
+        let route = host.connector(move |target| {
+            noted.lock().unwrap().push(target.port);
+            async { Err::<TcpStream, _>(io::Error::from(io::ErrorKind::ConnectionRefused)) }
+        });
+        run(builder(&Log::default()).host(route).connect()).expect_err("nobody is there");
+        assert_eq!(*asked.lock().unwrap(), [port], "{security:?}");
+    }
+}
+
 // ---- roots --------------------------------------------------------------------------------------
 
 #[test]
@@ -222,17 +245,6 @@ fn hosts_have_their_own_settings() {
 }
 
 // ---- what the client shows ----------------------------------------------------------------------
-
-/// Asks for a certificate of this authority, and speaks to nobody without one.
-fn demanding(authority: &Authority, version: SslVersion) -> SslAcceptor {
-    let mut builder = acceptor(&authority.good());
-    let mut store = X509StoreBuilder::new().unwrap();
-    store.add_cert(X509::from_der(&authority.der()).unwrap()).unwrap();
-    builder.set_verify_cert_store(store.build()).unwrap();
-    builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
-    builder.set_max_proto_version(Some(version)).unwrap();
-    builder.build()
-}
 
 #[test]
 fn a_client_certificate_is_shown_in_each_form() {

@@ -227,6 +227,7 @@ impl Connection {
                 assert!(session.failure().is_some(), "TLS behind what answers nothing");
                 return true;
             }
+            session.securing(now);
             self.handshake = Some(self.draw_handshake(scene));
         }
         let is_due = |handshake: &mut Handshake| handshake.at.is_some_and(|at| at <= scene.now);
@@ -234,8 +235,7 @@ impl Connection {
         let (at, number) = (scene.now, self.number);
         scene.truth.note(|| format!("{at:?} connection {number} {handshake:?}"));
         if handshake.fails || !self.peer.is_shaking() {
-            let fault =
-                TlsFault { problem: TlsProblem::Other, server_name: "mx".into(), text: "bad record".into() };
+            let fault = TlsFault::new(TlsProblem::Other, "mx", "bad record");
             session.lost(Failure::Tls(fault));
         } else {
             self.peer.secured(scene);

@@ -130,7 +130,7 @@ fn names_are_read_in_any_case_and_written_as_registered() {
 #[test]
 fn the_arguments_of_net_smtp_bulk_are_understood() {
     let seed = |mechanism, offered| {
-        let credentials = Credentials::from_seed(mechanism, "tim", "pass").unwrap();
+        let credentials = Credentials::from_net_smtp_bulk(mechanism, "tim", "pass").unwrap();
         let mut exchange = begun(&credentials, offered).unwrap();
         (exchange.name().to_owned(), start(&mut exchange).unwrap().map(text).unwrap_or_default())
     };
@@ -142,6 +142,6 @@ fn the_arguments_of_net_smtp_bulk_are_understood() {
     assert_eq!(seed("OAUTHBEARER", ALL_OFFERED).0, "OAUTHBEARER");
     assert_eq!(seed("EXTERNAL", ALL_OFFERED), ("EXTERNAL".to_owned(), "tim".to_owned()));
     assert_eq!(seed("ANONYMOUS", ALL_OFFERED).1, "tim");
-    assert!(Credentials::from_seed("EXTERNAL", "", "").unwrap().check().is_ok());
-    assert_eq!(Credentials::from_seed("NTLM", "tim", "pass").unwrap_err(), UnknownMechanism);
+    assert!(Credentials::from_net_smtp_bulk("EXTERNAL", "", "").unwrap().check().is_ok());
+    assert_eq!(Credentials::from_net_smtp_bulk("NTLM", "tim", "pass").unwrap_err(), UnknownMechanism);
 }

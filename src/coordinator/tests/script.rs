@@ -418,6 +418,7 @@ impl Line<'_> {
     }
 
     fn shake_hands(&mut self) {
+        self.lane.session_mut().securing(self.now);
         match self.ask("TLS", "") {
             None => {
                 self.lane.session_mut().secured(self.now);
@@ -426,8 +427,7 @@ impl Line<'_> {
             Some(Does::Hang) => self.server.is_deaf = true,
             Some(Does::Refuse) => {
                 let problem = TlsProblem::UnknownIssuer;
-                let (server_name, text) = ("mx.example".into(), "self-signed certificate".into());
-                let fault = TlsFault { problem, server_name, text };
+                let fault = TlsFault::new(problem, "mx.example", "self-signed certificate");
                 self.lane.session_mut().lost(Failure::Tls(fault));
             }
             Some(_) => self.lane.session_mut().lost(Failure::Closed),

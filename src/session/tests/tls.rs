@@ -60,6 +60,7 @@ fn tls_from_the_first_octet_comes_before_the_greeting() {
     let mut talk = opened(Security::Implicit);
     assert!(talk.session.wants_tls());
     assert_eq!(talk.session.step(), Step::Tls);
+    talk.session.securing(talk.now);
     assert_eq!(talk.deadline_in(), timeouts().tls);
     talk.later(SECOND);
     talk.session.secured(talk.now);
@@ -142,6 +143,9 @@ fn starttls_and_the_handshake_have_their_own_time() {
     assert_eq!(talk.deadline_in(), timeouts().tls);
     talk.later(SECOND);
     talk.hear("220 go ahead\r\n");
+    talk.later(10 * timeouts().tls);
+    assert!(talk.session.wants_tls() && talk.session.deadline().is_none(), "the server owes nothing yet");
+    talk.session.securing(talk.now);
     assert_eq!(talk.deadline_in(), timeouts().tls);
     talk.later(timeouts().tls);
     assert!(!talk.session.wants_tls());
