@@ -155,7 +155,33 @@ impl Credentials {
     /// An empty initial response counts as none, save with EXTERNAL and
     /// ANONYMOUS; an empty first challenge is then answered with nothing, as
     /// a request for that response, and only another goes to the mechanism.
-    /// The text of its errors is shown to callbacks and in logs.
+    /// The text of its errors is shown to callbacks and in logs. Its
+    /// `from_credentials` is never called.
+    ///
+    /// ```
+    /// use smtp_bulk::Credentials;
+    /// use smtp_bulk::sasl::client::{Mechanism, MechanismError};
+    ///
+    /// /// Says one thing, and nothing else.
+    /// struct Ticket(&'static str);
+    ///
+    /// impl Mechanism for Ticket {
+    ///     fn name(&self) -> &str {
+    ///         "X-TICKET"
+    ///     }
+    ///
+    ///     fn from_credentials(_: smtp_bulk::sasl::common::Credentials) -> Result<Ticket, MechanismError> {
+    ///         Err(MechanismError::InvalidState)
+    ///     }
+    ///
+    ///     fn initial(&mut self) -> Vec<u8> {
+    ///         self.0.into()
+    ///     }
+    /// }
+    ///
+    /// let credentials = Credentials::custom(|| Box::new(Ticket("admit one")));
+    /// # let _ = credentials;
+    /// ```
     pub fn custom<F>(make: F) -> Credentials
     where
         F: Fn() -> Box<dyn Mechanism + Send> + Send + Sync + 'static,

@@ -382,3 +382,86 @@ fn say(journal: &Journal, lane: &Lane, direction: Direction, bytes: &[u8], is_se
     }
     journal.wire(&lane.host().name, lane.id().thread as usize, direction, bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::{AsyncRead, AsyncWrite};
+
+    use super::*;
+    use crate::auth::Credentials;
+    use crate::coordinator::{BatchSettings, Coordinator};
+    use crate::host::HostSettings;
+    use crate::transport::Plain;
+
+    /// A server that repeats what it is told.
+    struct Parrot {
+        says: Vec<u8>,
+    }
+
+    impl AsyncRead for Parrot {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.says.is_empty() {
+                return Poll::Pending;
+            }
+            let count = self.says.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&self.says[..count]);
+            self.says.drain(..count);
+            Poll::Ready(Ok(count))
+        }
+    }
+
+    impl AsyncWrite for Parrot {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let line = String::from_utf8_lossy(bytes).trim_end().to_owned();
+            let code = if line.starts_with("AUTH") { "235" } else { "250" };
+            self.says.extend(format!("{code}-{line}\r\n{code} AUTH PLAIN\r\n").into_bytes());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn the_buffers_of_all_lanes_keep_nothing_of_an_authentication() {
+        let now = Instant::now();
+        let host = HostSettings {
+            credentials: Some(Credentials::password("tim", "tanstaaftanstaaf").allow_without_tls()),
+            ..HostSettings::default()
+        };
+        let mut coordinator = Coordinator::new(vec![host], BatchSettings::default(), now);
+        coordinator.settle(now, &mut ());
+        let journal = Journal::to_log(Level::OFF);
+        let mut slot = Slot::new(Waker::noop().clone());
+        let mut buffers = Buffers::new();
+        let plain = Plain::Custom(Box::new(Parrot { says: b"220 mx\r\n".to_vec() }));
+        slot.transport = Some(Transport::Plain(plain));
+        coordinator.lanes_mut()[0].dialling(now);
+        coordinator.lanes_mut()[0].connected(None, now);
+        for _ in 0..2 {
+            let lane = &mut coordinator.lanes_mut()[0];
+            let mut wire = Wire { lane, slot: &mut slot, buffers: &mut buffers, journal: &journal, now };
+            while !wire.lane.session().is_over() {
+                assert!(wire.write() == Written::All && wire.read());
+            }
+            coordinator.settle(now, &mut ());
+        }
+        assert!(coordinator.lanes()[0].session().is_authenticated());
+        // A part of what was said and repeated: "\0tim\0tanstaaf" in base64.
+        let has_some = |octets: &[u8]| memchr::memmem::find(octets, b"0YW5zdGFh").is_some();
+        assert!(!has_some(&buffers.out) && !has_some(&buffers.inbox));
+    }
+}

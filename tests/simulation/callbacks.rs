@@ -146,6 +146,7 @@ impl Handler for Callbacks<'_> {
             let id = report.message.message_id();
             format!("{now:?} report {id} attempts {} {}", report.attempts, report.outcome)
         });
+        self.logins.check_shown(&report.outcome.to_string());
         self.truth.reported(&report);
         let finished =
             matches!(report.outcome, Outcome::Delivered(_) | Outcome::Partial | Outcome::Refused(_));
