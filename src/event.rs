@@ -107,8 +107,9 @@ pub struct Event<'a> {
     /// The number of this attempt, from 1: of the message when there is one,
     /// else of opening the lane without a finished mail in between.
     pub attempt: u32,
-    /// Time from the beginning of the step until the reply was read, or the
-    /// failure was judged. A reply is read when its lane's turn comes: it can
+    /// Time from the beginning of the step, and of an opening from the beginning
+    /// of its connection, waits for other lanes' AUTH included, until the reply
+    /// was read, or the failure was judged. A reply is read when its lane's turn comes: it can
     /// have lain there while a slower lane of the batch was waited for.
     pub elapsed: Duration,
 }
@@ -324,7 +325,8 @@ pub trait Handler {
     fn connect_pass(&mut self, _event: &Event<'_>) -> Verdict {
         Verdict::DEFAULT
     }
-    /// The lane's first connection did not come about.
+    /// The lane's first connection did not come about, or was lost or put off in
+    /// AUTH.
     fn connect_fail(&mut self, _event: &Event<'_>) -> Verdict {
         Verdict::DEFAULT
     }

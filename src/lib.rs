@@ -107,6 +107,7 @@ pub use net_smtp::NetSmtp;
 pub use outcome::{Cause, ClientReason, Outcome, RecipientReport, RefusedBy, Report};
 pub use reply::{EnhancedStatusCode, Reply, ReplyBuf, ReplyCode};
 pub use sasl;
+pub use secrecy;
 pub use security::{Security, Tls, TlsFault, TlsProblem, TlsVersion};
 pub use session::Step;
 pub use summary::{HostSummary, Summary, Tally};

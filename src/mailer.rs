@@ -183,8 +183,8 @@ impl Mailer {
 
     // ---- connections ------------------------------------------------------
 
-    /// Authenticates with these credentials, which stand in for those of every
-    /// host: at once on each session that is not authenticated yet, and on the
+    /// Authenticates with these credentials, which stand in for those of **every**
+    /// host, its own included: [`Mailer::auth_host`] is for one. At once on each session that is not authenticated yet, and on the
     /// others when they are opened again. Returns as `connect` does: when every
     /// session was tried once and one is in use. Lanes that were retired because
     /// their credentials were refused are opened again; others that are retired
@@ -196,12 +196,25 @@ impl Mailer {
     /// the mailer is closed.
     pub async fn auth(&mut self, credentials: Credentials) -> Result<(), Error> {
         self.check_open()?;
-        for lane in self.coordinator.lanes() {
-            let host = lane.host();
-            builder::check_credentials(&credentials, host.security)
-                .map_err(|problem| Error::Host { name: host.name.clone(), problem })?;
-        }
+        self.check_credentials(&credentials, |_| true)?;
         self.coordinator.authenticate(&credentials, Instant::now());
+        self.settle();
+        self.until_connected().await
+    }
+
+    /// The same for one host, by its position among those that the builder was
+    /// given ([`LaneId::host`]): no other host is told these credentials.
+    ///
+    /// # Errors
+    /// As [`Mailer::auth`], and when there is no such host.
+    pub async fn auth_host(&mut self, host: u32, credentials: Credentials) -> Result<(), Error> {
+        self.check_open()?;
+        let is_meant = |lane: &LaneId| lane.host == host;
+        if !self.coordinator.lanes().iter().any(|lane| is_meant(&lane.id())) {
+            return Err(Error::NoSuchLane(LaneId { host, thread: 0 }));
+        }
+        self.check_credentials(&credentials, is_meant)?;
+        self.coordinator.authenticate_host(host, &credentials, Instant::now());
         self.settle();
         self.until_connected().await
     }
@@ -293,6 +306,19 @@ impl Mailer {
 
     fn check_open(&self) -> Result<(), Error> {
         if self.is_closed { Err(Error::Closed(Vec::new())) } else { Ok(()) }
+    }
+
+    fn check_credentials(
+        &self,
+        credentials: &Credentials,
+        is_meant: impl Fn(&LaneId) -> bool,
+    ) -> Result<(), Error> {
+        for lane in self.coordinator.lanes().iter().filter(|lane| is_meant(&lane.id())) {
+            let host = lane.host();
+            builder::check_credentials(credentials, host.security)
+                .map_err(|problem| Error::Host { name: host.name.clone(), problem })?;
+        }
+        Ok(())
     }
 
     async fn make_room(&mut self) -> Result<(), Error> {

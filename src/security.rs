@@ -253,7 +253,8 @@ impl Tls {
     /// The server's own certificate must have this SHA-256 fingerprint, in
     /// addition to all else; given several times, one of them. It is that of
     /// the whole certificate in DER, as `openssl x509 -fingerprint -sha256`
-    /// prints it: 64 hexadecimal digits, colons between them or not. Checked
+    /// prints it: 64 hexadecimal digits, colons between them or not, with its
+    /// `sha256 Fingerprint=` before them or not. Checked
     /// before any octet of ours is sent through the connection.
     pub fn pin(mut self, fingerprint: impl AsRef<str>) -> Tls {
         let fingerprint = fingerprint.as_ref();
@@ -296,6 +297,7 @@ pub(crate) struct Pin(pub(crate) [u8; 32]);
 
 impl Pin {
     fn parse(text: &str) -> Option<Pin> {
+        let text = text.rsplit_once('=').map_or(text, |(_, digits)| digits);
         let mut digits = text.trim().chars().filter(|letter| *letter != ':');
         let mut pin = [0; 32];
         for octet in &mut pin {
@@ -394,6 +396,7 @@ mod tests {
         let colons = ["00:FF"; 16].join(":");
         let pin = Pin::parse(&plain).unwrap();
         assert_eq!(Pin::parse(&colons), Some(pin));
+        assert_eq!(Pin::parse(&format!("sha256 Fingerprint={colons}\n")), Some(pin));
         assert_eq!(pin.to_string(), plain);
         for wrong in ["", "00", &plain[1..], &format!("{plain}0"), &plain.replace('f', "g")] {
             assert_eq!(Pin::parse(wrong), None, "{wrong}");

@@ -37,6 +37,10 @@ use names::{Addresses, Names};
 use turns::Turns;
 use wire::{Buffers, Slot, Task, Wire, Written};
 
+/// Rounds of one poll, after which others get a turn: a server, or a stream of
+/// the caller's, can always have something more.
+const MOST_ROUNDS: u32 = 4;
+
 /// What io does for one host besides its settings.
 pub(crate) struct HostLink {
     connector: Option<Connector>,
@@ -128,7 +132,7 @@ impl Sweep {
         wake_at: Option<Instant>,
     ) -> Poll<()> {
         self.flags.serve(cx.waker());
-        loop {
+        for _ in 0..MOST_ROUNDS {
             let now = Instant::now();
             let lanes = coordinator.lanes_mut();
             if std::mem::take(&mut self.settled) {
@@ -145,11 +149,13 @@ impl Sweep {
             if coordinator.is_step_over() || wake_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(());
             }
-            let due = [self.earliest, wake_at, self.turns.due()].into_iter().flatten().min();
+            let due = [self.earliest, wake_at, self.turns.due(now)].into_iter().flatten().min();
             if self.flags.is_quiet() && self.poll_timer(cx, due).is_pending() {
                 return Poll::Pending;
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     // ---- the beginning of a step ------------------------------------------

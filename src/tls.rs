@@ -21,10 +21,11 @@ use crate::transport::Plain;
 /// Most octets that are read of a file of certificates or keys.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// Octets that the library reads in one call. It reads on by itself for as long
-/// as it finds what is not for the application, such as tickets and new keys, of
-/// which a server can send any number: others would have to wait for that.
-const BUDGET: usize = 64 * 1024;
+/// How often one call of the library reads. It reads on by itself for as long as
+/// it finds what is not for the application, such as tickets and new keys, of
+/// which a server can send any number: others would have to wait for that. A
+/// record takes two, and a server's part of a handshake has about six.
+const BUDGET: u32 = 32;
 
 /// Octets that are read ahead. The library asks for the head of a record, and
 /// then for the rest: with this many most replies need one system call, not two.
@@ -272,8 +273,8 @@ pub(crate) struct Nonblocking {
     wakes: bool,
     /// A flush had to wait.
     owes_flush: bool,
-    /// Octets that one call of the library may still read.
-    budget: usize,
+    /// How often this call of the library may still read.
+    budget: u32,
     /// What was read before it was asked for.
     ahead: Ahead,
 }
@@ -325,24 +326,20 @@ impl Read for Nonblocking {
         if let Poll::Ready(Err(error)) = self.flush_owed() {
             return Err(error);
         }
-        if self.budget == 0 {
+        let Some(budget) = self.budget.checked_sub(1) else {
             self.waker.wake_by_ref();
             return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let read = if buffer.len() < AHEAD || !self.ahead.is_empty() {
+        };
+        self.budget = budget;
+        if buffer.len() < AHEAD || !self.ahead.is_empty() {
             if self.ahead.is_empty() {
                 let Nonblocking { plain, waker, wakes, ahead, .. } = self;
                 let to = read_some(plain, waker, *wakes, &mut ahead.octets)?;
                 (ahead.from, ahead.to) = (0, to);
             }
-            self.ahead.give(buffer)
-        } else {
-            let some = buffer.len().min(self.budget);
-            let buffer = buffer.get_mut(..some).unwrap_or_default();
-            read_some(&mut self.plain, &self.waker, self.wakes, buffer)?
-        };
-        self.budget -= read.min(self.budget);
-        Ok(read)
+            return Ok(self.ahead.give(buffer));
+        }
+        read_some(&mut self.plain, &self.waker, self.wakes, buffer)
     }
 }
 
@@ -519,17 +516,19 @@ mod tests {
     }
 
     #[test]
-    fn one_call_of_the_library_reads_so_much_and_is_woken_for_more() {
+    fn one_call_of_the_library_reads_so_often_and_is_woken_for_more() {
         let (mut stream, woken) = endless();
-        let mut buffer = [0; 1_000];
-        let mut read = 0;
+        let mut reads = 0;
         let end = loop {
-            match stream.read(&mut buffer) {
-                Ok(count) => read += count,
+            match stream.read(&mut [0; 5]) {
+                Ok(count) => {
+                    assert!(count > 0);
+                    reads += 1;
+                }
                 Err(error) => break error,
             }
         };
-        assert_eq!((end.kind(), read), (io::ErrorKind::WouldBlock, BUDGET));
+        assert_eq!((end.kind(), reads), (io::ErrorKind::WouldBlock, BUDGET));
         assert_eq!(woken.0.load(Ordering::Acquire), 1);
     }
 

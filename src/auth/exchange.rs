@@ -170,6 +170,12 @@ impl Exchange {
         }
     }
 
+    /// Whether the server has refused the token: to those mechanisms every
+    /// challenge is a refusal.
+    pub(crate) fn has_heard_refusal(&self) -> bool {
+        matches!(self.engine, Engine::Bearer { used: Some(_), .. }) && self.challenges > 0
+    }
+
     /// What comes before AUTH is sent, and with it.
     pub(crate) fn start(&mut self) -> Result<Move, AuthFault> {
         match &mut self.engine {

@@ -140,6 +140,7 @@ impl<P: ScramProvider> Scram<P> {
     /// `r=…,s=…,i=…` in this order, and perhaps extensions, which may be
     /// ignored unless it is a mandatory one (RFC 5802 §5.1, §7).
     fn read_first(&self, challenge: &[u8]) -> Result<ServerFirst, AuthFault> {
+        refuse_error(challenge)?;
         let message = str::from_utf8(challenge).map_err(|_| AuthFault::Challenge)?;
         let mut attributes = message.split(',');
         let mut next = |name| {
@@ -258,17 +259,25 @@ impl<P: ScramProvider> Mechanism for Scram<P> {
 
 /// `v=…` or `e=…`, and perhaps extensions.
 fn verify(challenge: &[u8], signature: &[u8]) -> Result<(), AuthFault> {
-    let first = challenge.split(|octet| *octet == b',').next().unwrap_or_default();
-    if let Some(error) = first.strip_prefix(b"e=") {
-        let known = SERVER_ERRORS.into_iter().find(|name| name.as_bytes() == error);
-        return Err(AuthFault::ServerError(known.unwrap_or(OTHER_ERROR)));
-    }
+    refuse_error(challenge)?;
+    let first = first_attribute(challenge);
     let claimed = first.strip_prefix(b"v=").ok_or(AuthFault::ServerSignature)?;
     let claimed = BASE64.decode(claimed).map_err(|_| AuthFault::ServerSignature)?;
     match bool::from(claimed.ct_eq(signature)) {
         true => Ok(()),
         false => Err(AuthFault::ServerSignature),
     }
+}
+
+/// A server may end either of its messages with an error in its place.
+fn refuse_error(challenge: &[u8]) -> Result<(), AuthFault> {
+    let Some(error) = first_attribute(challenge).strip_prefix(b"e=") else { return Ok(()) };
+    let known = SERVER_ERRORS.into_iter().find(|name| name.as_bytes() == error);
+    Err(AuthFault::ServerError(known.unwrap_or(OTHER_ERROR)))
+}
+
+fn first_attribute(challenge: &[u8]) -> &[u8] {
+    challenge.split(|octet| *octet == b',').next().unwrap_or_default()
 }
 
 fn hmac<P: ScramProvider>(data: &[u8], key: &[u8]) -> Result<Zeroizing<Vec<u8>>, AuthFault> {

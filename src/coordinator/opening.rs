@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Coordinator;
 use super::gate::{Lanes, Pass};
 use super::judge::Judge;
-use super::lane::{Link, Standing};
+use super::lane::{Lane, Link, Standing};
 use crate::auth::{AuthFault, Credentials};
 use crate::event::{EventKind, Evidence, Handler, SessionVerdict};
 use crate::failure::Failure;
@@ -20,13 +20,23 @@ impl Coordinator {
     /// within a transaction on the former is opened anew, as AUTH has no place
     /// there (RFC 4954 §4).
     pub fn authenticate(&mut self, credentials: &Credentials, now: Instant) {
-        self.desk.gates.iter_mut().for_each(|gate| gate.change(credentials.clone()));
-        for lane in self.lanes.iter_mut().filter(|lane| lane.is_shut_out) {
+        for host in (0..).take(self.hosts) {
+            self.authenticate_host(host, credentials, now);
+        }
+    }
+
+    /// The same for the host at this position, if there is one.
+    pub fn authenticate_host(&mut self, host: u32, credentials: &Credentials, now: Instant) {
+        if let Some(gate) = self.desk.gates.get_mut(host as usize) {
+            gate.change(credentials.clone());
+        }
+        for lane in self.lanes.iter_mut().filter(|lane| lane.id.host == host && lane.is_shut_out) {
             lane.reopen(now, now);
             lane.was_tried = false;
             self.closing = false;
         }
-        for lane in self.lanes.iter_mut().filter(|lane| lane.link == Link::Up && !lane.is_leaving()) {
+        let is_up = |lane: &&mut Lane| lane.link == Link::Up && !lane.is_leaving();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.id.host == host).filter(is_up) {
             let is_fit = lane.is_free() && !lane.session.needs_reset();
             if is_fit && !lane.session.is_authenticated() {
                 lane.enter(true);
@@ -59,7 +69,9 @@ impl Coordinator {
             let host = lane.id.host as usize;
             if let (Some(lanes), Some(gate)) = (hosts.get_mut(host), self.desk.gates.get(host)) {
                 lanes.is_one_trying |= lane.session.is_authenticating();
-                lanes.is_one_in |= lane.session.is_authenticated() && gate.is_current(lane.ticket);
+                // One that leaves has nothing to prove any more.
+                let is_in = lane.session.is_authenticated() && !lane.is_leaving();
+                lanes.is_one_in |= is_in && gate.is_current(lane.ticket);
             }
         }
         let mut has_moved = false;
@@ -107,8 +119,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     pub(super) fn opening_failed(&mut self, step: Step, failure: &Failure) {
         let first = self.lane.is_first_opening;
         let kind = if first { EventKind::ConnectFail } else { EventKind::ReconnectFail };
-        if let Some(gate) = self.desk.gate(self.lane.id).filter(|_| step == Step::Auth) {
-            gate.put_off(self.lane.ticket, failure, &self.lane.host.backoff, self.now);
+        // One that waits has tried nothing.
+        if step == Step::Auth && !self.lane.waits_at_gate {
+            self.put_off(failure);
         }
         self.lane.disconnect();
         self.lane.was_tried = true;
@@ -119,6 +132,20 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     // ---- authentication ---------------------------------------------------
+
+    /// What an authentication that came to nothing means for those who wait:
+    /// nothing, if the connection was dead before a word of it was said.
+    fn put_off(&mut self, failure: &Failure) {
+        let is_own = matches!(failure, Failure::Auth(_) | Failure::TimedOut { .. });
+        // The server may have refused a token, and closed without a reply.
+        let is_renewing = self.lane.session.has_heard_refusal() && self.renews_token();
+        if is_renewing || !is_own && !self.lane.session.has_said_auth() {
+            return;
+        }
+        if let Some(gate) = self.desk.gate(self.lane.id) {
+            gate.put_off(self.lane.ticket, failure, &self.lane.host.backoff, self.now);
+        }
+    }
 
     /// Begins to authenticate if it may; says whether anything has come of it.
     fn pass_gate(&mut self, lanes: Lanes) -> bool {
@@ -161,12 +188,12 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
         if !answer.is_pass() {
             let failure = Failure::Refused(answer.reply.to_owned());
-            if self.tries_again(code.as_u16()) {
+            let blames_session = code.blames_session() || matches!(code.as_u16(), 501 | 504);
+            if self.tries_again(code.as_u16(), blames_session) {
                 return;
             }
             // Where others are in, a refusal that is not about the credentials
             // is this connection's misfortune.
-            let blames_session = code.blames_session() || matches!(code.as_u16(), 501 | 504);
             return if blames_session && self.is_proven() {
                 self.opening_failed(Step::Auth, &failure);
             } else {
@@ -186,24 +213,32 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     /// Whether there is another way to authenticate after this refusal.
-    fn tries_again(&mut self, code: u16) -> bool {
+    fn tries_again(&mut self, code: u16, blames_session: bool) -> bool {
         let ticket = self.lane.ticket;
-        let Some(gate) = self.desk.gates.get_mut(self.lane.id.host as usize) else { return false };
         // Others go by a ticket of their own.
-        if !gate.is_current(ticket) {
-            return false;
-        }
-        let Some(credentials) = gate.credentials() else { return false };
+        let gate = self.desk.gate(self.lane.id).filter(|gate| gate.is_current(ticket));
+        let Some(credentials) = gate.as_ref().and_then(|gate| gate.credentials()) else { return false };
         // 504: the mechanism is not known here, whatever was offered.
         if code == 504 && self.lane.session.try_another_mechanism(credentials, self.now) {
             return true;
         }
-        let renews = self.lane.session.token_refused(credentials) && gate.renews(ticket);
+        let renews = !blames_session && self.renews_token();
         if renews {
             self.lane.session.answer_judged();
             self.lane.enter(true);
         }
         renews
+    }
+
+    /// Forgets the token that the lane tried; says whether another one is to be
+    /// tried, which the next lane does.
+    fn renews_token(&mut self) -> bool {
+        let ticket = self.lane.ticket;
+        let gate = self.desk.gates.get_mut(self.lane.id.host as usize);
+        let Some(gate) = gate.filter(|gate| gate.is_current(ticket)) else { return false };
+        let is_refused =
+            gate.credentials().is_some_and(|credentials| self.lane.session.token_refused(credentials));
+        is_refused && gate.renews(ticket)
     }
 
     /// Whether the credentials that the lane tried are known to be good.

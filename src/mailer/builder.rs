@@ -183,7 +183,8 @@ impl MailerBuilder {
         self.on(EventKind::ConnectPass, callback)
     }
 
-    /// A lane's first connection did not come about.
+    /// A lane's first connection did not come about, or was lost or put off in
+    /// AUTH.
     pub fn on_connect_fail(
         self,
         callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,

@@ -94,8 +94,8 @@ pub struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// Whether it is the reply that the step hopes for: 354 for DATA, any 2yz
-    /// for all else.
+    /// Whether it is the reply that the step hopes for: 354 for DATA, 235 for
+    /// AUTH (RFC 4954 §6), any 2yz for all else.
     pub fn is_pass(&self) -> bool {
         is_pass(self.step, self.reply.code())
     }
@@ -105,6 +105,7 @@ impl Answer<'_> {
 pub(super) fn is_pass(step: Step, code: ReplyCode) -> bool {
     match step {
         Step::Data => code.as_u16() == 354,
+        Step::Auth => code.as_u16() == 235,
         _ => code.is_completion(),
     }
 }

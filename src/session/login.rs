@@ -2,6 +2,7 @@
 //! sent once that is written, never shows a reply that repeats a secret, and
 //! never goes on with a server that could not prove what its mechanism asks.
 
+use std::fmt;
 use std::time::Instant;
 
 use base64::Engine;
@@ -14,7 +15,7 @@ use super::{Session, Stage};
 use crate::auth::{AuthFault, AuthJob, Credentials, Exchange, Move, Tried};
 use crate::command::{AuthLine, Command, MAX_COMMAND};
 use crate::failure::Failure;
-use crate::reply::{self, ReplyCode};
+use crate::reply::{self, Reply, ReplyCode};
 
 /// Longest line of a dialogue, line end included (RFC 4954 §4).
 const MAX_AUTH_LINE: usize = 12_288;
@@ -26,10 +27,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// One authentication, and those that the server did not know how to do before.
-#[derive(Debug)]
 pub(super) struct Login {
     exchange: Exchange,
     tried: Tried,
+    /// Octets that were handed to the connection before the attempt.
+    began_at: u64,
     /// AUTH was said.
     is_asked: bool,
     /// An initial response that was too long for the line of the command.
@@ -41,6 +43,13 @@ pub(super) struct Login {
     is_over: bool,
     /// Another flight has begun behind it.
     is_followed: bool,
+}
+
+/// What it holds back is secret.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("exchange", &self.exchange).finish_non_exhaustive()
+    }
 }
 
 /// What has to be made before the next line.
@@ -74,6 +83,16 @@ impl Session {
     /// The token was refused: it is forgotten. Says whether another may do.
     pub(crate) fn token_refused(&self, credentials: &Credentials) -> bool {
         self.login.as_ref().is_some_and(|login| credentials.token_refused(&login.exchange))
+    }
+
+    /// Whether the server has refused a token by a challenge.
+    pub fn has_heard_refusal(&self) -> bool {
+        self.login.as_ref().is_some_and(|login| login.exchange.has_heard_refusal())
+    }
+
+    /// Whether an octet of the authentication was handed to the connection.
+    pub(crate) fn has_said_auth(&self) -> bool {
+        self.login.as_ref().is_some_and(|login| self.written > login.began_at)
     }
 
     /// Whether AUTH has succeeded on this connection.
@@ -141,7 +160,10 @@ impl Session {
         if !code.is_completion() {
             return true;
         }
-        match login.exchange.success() {
+        // What the server accepts was not said yet.
+        let is_early = login.held_back.is_some();
+        let accepted = if is_early { Err(AuthFault::Challenge) } else { login.exchange.success() };
+        match accepted {
             Ok(()) => {
                 self.is_authenticated = true;
                 self.extensions.forget_mechanisms();
@@ -157,8 +179,10 @@ impl Session {
     /// Some servers repeat what they were sent: such a text is not kept. A
     /// challenge may well repeat, and is shown to nobody.
     pub(super) fn withhold_secrets(&mut self, code: ReplyCode) {
-        if !code.is_intermediate() && self.is_concealed(&self.text) {
-            let enhanced = reply::view(code, &self.text).enhanced();
+        let Some(login) = self.login.as_ref().filter(|_| !code.is_intermediate()) else { return };
+        let reply = reply::view(code, &self.text);
+        let enhanced = reply.enhanced();
+        if login.exchange.conceals(&self.text) || login.exchange.conceals(&unfolded(reply)) {
             self.text.zeroize();
             let enhanced = enhanced.map_or(String::new(), |enhanced| format!("{enhanced} "));
             let text = format!("{code} {enhanced}(text withheld: it repeats what was sent)\r\n");
@@ -200,6 +224,9 @@ impl Session {
         let mut offered = self.extensions.auth_mechanisms();
         let mut exchange = credentials.begin(&mut offered, self.has_tls, tried, renew)?;
         drop(offered);
+        // A mechanism that was not known is a part of the same attempt.
+        let goes_on = self.login.as_ref().filter(|_| tried != Tried::default());
+        let began_at = goes_on.map_or(self.written, |login| login.began_at);
         if let Some(earlier) = self.login.take() {
             exchange.conceal_too(earlier.exchange);
         }
@@ -207,6 +234,7 @@ impl Session {
         self.login = Some(Box::new(Login {
             exchange,
             tried,
+            began_at,
             is_asked: false,
             held_back: None,
             work: Work::None,
@@ -298,4 +326,11 @@ impl Session {
             self.fail_at(Step::Auth, Failure::Auth(fault));
         }
     }
+}
+
+/// What a reply says, without what stands between its lines.
+fn unfolded(reply: Reply<'_>) -> Zeroizing<Vec<u8>> {
+    let prefix = reply.enhanced().map_or(String::new(), |enhanced| format!("{enhanced} "));
+    let line = |line: &'_ [u8]| line.strip_prefix(prefix.as_bytes()).unwrap_or(line).to_vec();
+    Zeroizing::new(reply.lines().flat_map(line).collect())
 }

@@ -59,9 +59,9 @@ impl Turns {
 
     /// When the next one is to be called at the latest; `None` while nobody
     /// waits.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let (_, oldest) = self.young.first().filter(|_| !self.waiting.is_empty())?;
-        Some(*oldest + YOUTH)
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let oldest = self.young.first().map_or(now, |(_, begun)| *begun + YOUTH);
+        (!self.waiting.is_empty()).then_some(oldest)
     }
 
     fn is_free(&mut self, now: Instant) -> bool {
@@ -99,17 +99,18 @@ mod tests {
     fn who_takes_long_makes_room_too() {
         let now = Instant::now();
         let mut turns = full(now, &[70]);
-        assert_eq!(turns.due(), Some(now + YOUTH));
+        assert_eq!(turns.due(now), Some(now + YOUTH));
         assert_eq!(turns.call(now + YOUTH - Duration::from_nanos(1)), None);
         assert_eq!(turns.call(now + YOUTH), Some(70));
-        assert_eq!(turns.due(), None);
+        assert_eq!(turns.due(now), None);
     }
 
     #[test]
     fn who_is_called_and_wants_nothing_keeps_nobody_waiting() {
         let now = Instant::now();
         let mut turns = full(now, &[70, 60]);
-        turns.give_back(5);
+        (0..MOST).for_each(|lane| turns.give_back(lane));
+        assert_eq!(turns.due(now), Some(now), "nobody is young, and they wait");
         assert_eq!((turns.call(now), turns.call(now)), (Some(70), Some(60)));
         assert!(turns.take(60, now));
     }

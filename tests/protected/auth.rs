@@ -464,6 +464,28 @@ fn right_credentials_open_the_lanes_that_wrong_ones_had_retired() {
 }
 
 #[test]
+fn other_credentials_for_one_host_are_told_to_no_other() {
+    let one = guarded(|sink| sink.user("ann", "first"));
+    let two = guarded(|sink| sink.user("bob", "second"));
+    let log = Log::default();
+    let builder = builder(&log)
+        .host(starttls(&one).credentials(Credentials::password("ann", "wrong")))
+        .host(starttls(&two).credentials(Credentials::password("bob", "second")));
+    run(async {
+        let mut mailer = builder.threads(2).connect().await.unwrap();
+        let error = mailer.auth_host(2, right()).await.expect_err("there are two hosts");
+        assert!(matches!(error, Error::NoSuchLane(_)), "{error}");
+        mailer.auth_host(0, Credentials::password("ann", "first")).await.unwrap();
+        mailer.restart().await.unwrap();
+        assert!(mailer.lanes().all(|(_, standing)| standing == Standing::Active));
+        mailer.quit().await.unwrap();
+    });
+    let counts = [&one, &two].map(|sink| final_counts(sink));
+    assert_eq!(counts.each_ref().map(|counts| counts.auth_failures), [1, 0]);
+    assert_eq!(counts.each_ref().map(|counts| counts.auth_successes), [4, 4]);
+}
+
+#[test]
 fn each_host_has_its_own_credentials() {
     let one = guarded(|sink| sink.user("ann", "first"));
     let two = guarded(|sink| sink.user("bob", "second"));

@@ -582,7 +582,9 @@ impl Effects {
                 "lane {index} retires after {} setbacks",
                 model.setbacks
             );
-            model.shut_out = shut_out.then_some(!said && !is_spent && !perhaps);
+            // A restart that was perhaps due may have left it as it was.
+            let before = model.shut_out.filter(|_| perhaps).map(|_| false);
+            model.shut_out = shut_out.then_some(!said && !is_spent && !perhaps).or(before);
             forget(model);
         }
         if !retired {

@@ -65,6 +65,12 @@ struct Before {
     is_under_way: bool,
     is_in: bool,
     has_failed: bool,
+    /// Something of the flight was sent.
+    has_sent: bool,
+    /// What it failed at is the client's own, or the server's silence.
+    is_own: bool,
+    /// The token was refused by a challenge.
+    heard_refusal: bool,
     /// AUTH was refused for good, which nobody has judged.
     refusal: Option<u16>,
 }
@@ -222,6 +228,9 @@ impl Logins {
                 is_under_way: is_under_way(lane),
                 is_in: is_in(own, &self.hosts[own.host], lane),
                 has_failed: session.failure().is_some(),
+                has_sent: session.has_flight_begun(),
+                is_own: matches!(session.failure(), Some(Failure::Auth(_) | Failure::TimedOut { .. })),
+                heard_refusal: session.has_heard_refusal(),
                 refusal: code.filter(|code| *code >= 500),
             };
             own.told = None;
@@ -302,7 +311,13 @@ impl Logins {
         let is_latest = is_current && (attempt.renews || !host.renews);
         let is_token = matches!(self.accounts[attempt.account].kind, Kind::Token { .. });
         let is_same = lane.connection() == own.before.connection;
-        match (own.told, own.before.refusal) {
+        let Before { refusal, heard_refusal, has_sent, is_own, .. } = own.before;
+        let has_failed = own.told.is_some() && heard_refusal;
+        let is_refused = has_failed || refusal.is_some_and(|code| !blames_session(code));
+        let is_refused_token = is_current && is_token && !attempt.renews && is_refused;
+        // A connection that was dead before a word was said is nobody else's misfortune.
+        let is_nothing = !is_own && !has_sent && attempt.named.is_empty();
+        match (own.told, refusal) {
             (Some(EventKind::AuthPass), _) => {
                 own.entered = Some((attempt.connection, attempt.changes));
                 let account = &self.accounts[attempt.account];
@@ -315,7 +330,7 @@ impl Logins {
             (Some(EventKind::AuthFail), refusal) => {
                 // Where others are in, what is not about the credentials is
                 // one connection's misfortune.
-                let is_plain = refusal.is_some_and(|code| !matches!(code, 500..=504 | 530 | 538));
+                let is_plain = refusal.is_some_and(|code| !blames_session(code));
                 let is_harsh = is_current && host.known == Known::Accepted && !is_plain;
                 assert!(!is_harsh, "{refusal:?} on lane {index} condemns the host: {attempt:?}");
                 let is_again = host.told.replace((attempt.changes, true)) == Some((attempt.changes, true));
@@ -325,12 +340,13 @@ impl Logins {
                     host.was_refused = true;
                 }
             }
-            (_, Some(_)) if is_current && is_token && !attempt.renews && host.known != Known::Refused => {
+            _ if is_refused_token && host.known != Known::Refused => {
                 // Whatever befell the connection behind that.
                 if !host.renews {
                     (host.known, host.renews, host.put_off) = (Known::Nothing, true, None);
                 }
             }
+            (Some(_), None) if is_nothing => {}
             (Some(_), refusal) => {
                 // A refusal that is not about the credentials, where others are in.
                 let is_odd = is_current && host.known == Known::Nothing && refusal.is_some();
@@ -392,21 +408,32 @@ impl Logins {
         let host = &self.hosts[number];
         let count = of_host().filter(|(_, other)| is_under_way(other)).count();
         let is_alone = !is_under_way(&lanes[index]) || count == 1;
-        if host.known != Known::Accepted {
-            return assert!(is_alone, "lane {index} does not wait its turn");
-        }
-        if of_host().any(|(own, other)| is_in(own, host, other)) {
-            return;
-        }
+        let is_one_in = || of_host().any(|(own, other)| is_in(own, host, other));
+        // It may have gone when the lane had begun.
         let was_one_in = of_host().any(|(own, _)| own.before.is_in || own.told == Some(EventKind::AuthPass));
-        assert!(was_one_in || is_alone, "lane {index} does not wait its turn, though all have gone");
-        self.hosts[number].known = if was_one_in { Known::Vague } else { Known::Nothing };
+        let known = match host.known {
+            Known::Accepted if is_one_in() => return,
+            Known::Accepted | Known::Vague if was_one_in => Known::Vague,
+            Known::Accepted => Known::Nothing,
+            known => known,
+        };
+        let may_join = known == Known::Vague && was_one_in;
+        assert!(is_alone || may_join, "lane {index} does not wait its turn, while {:?}", host.known);
+        self.hosts[number].known = known;
     }
+}
+
+/// Whether a refusal is not about the credentials.
+fn blames_session(code: u16) -> bool {
+    matches!(code, 500..=504 | 530 | 538)
 }
 
 /// Whether the lane is authenticated with what its host has now.
 fn is_in(own: &LaneLogin, host: &HostLogin, lane: &Lane) -> bool {
-    lane.session().is_authenticated() && own.entered == Some((lane.connection(), host.changes))
+    let session = lane.session();
+    session.is_authenticated()
+        && !session.is_leaving()
+        && own.entered == Some((lane.connection(), host.changes))
 }
 
 fn is_under_way(lane: &Lane) -> bool {

@@ -1,6 +1,7 @@
 //! Where connections go, where they come from, and what becomes of the mail when hosts fail.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
 use std::pin::Pin;
@@ -426,6 +427,46 @@ fn a_stream_that_buffers_is_flushed() {
     let summary = send_and_quit(builder(&log).host(route), (0..6).map(mail));
     check_accounts(&summary, &log, &[&sink]);
     assert_eq!(sink.counts().mails, 6);
+}
+
+/// Has always something more to do, and never anything to give.
+struct Restless;
+
+impl AsyncRead for Restless {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Restless {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_stream_that_never_rests_leaves_the_executor_to_others() {
+    let log = Log::default();
+    let timeouts = Timeouts { greeting: Duration::from_secs(1), ..Timeouts::default() };
+    let route = Host::new("tunnel").hello("client.example").threads(1).connector(|_| async { Ok(Restless) });
+    let builder = builder(&log).host(route).timeouts(timeouts).max_connect_failures(1);
+    let mut connecting = Box::pin(builder.connect());
+    let mut polls = 0;
+    let connected = run(std::future::poll_fn(|cx| {
+        polls += 1;
+        connecting.as_mut().poll(cx)
+    }));
+    connected.expect_err("nobody greets");
+    assert!(polls > 100, "a second in {polls} polls");
 }
 
 #[test]

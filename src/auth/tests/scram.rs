@@ -162,10 +162,12 @@ fn a_first_message_out_of_form_is_not_answered() {
         format!("r={whole},s=,i=4096"),
         format!("r={whole},s=***,i=4096"),
         format!("r={whole},s={long},i=4096"),
-        format!("e=unknown-user,r={whole}"),
     ];
     for case in cases {
         assert_eq!(answer(&mut started(), case.as_bytes()), Err(AuthFault::Challenge), "{case}");
+    }
+    for (said, name) in [("e=no-resources", "no-resources"), ("e=what,r=x", "other-error")] {
+        assert_eq!(answer(&mut started(), said.as_bytes()), Err(AuthFault::ServerError(name)));
     }
     assert_eq!(answer(&mut started(), b"r=\xff,s=AA==,i=4096"), Err(AuthFault::Challenge));
     let extended = format!("{FIRST},x=unknown,y=");

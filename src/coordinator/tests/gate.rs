@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::auth::{auths, failed_auths, password, tokens, with};
 use super::*;
 use crate::auth::Credentials;
+use crate::failure::Failure;
 use crate::security::Security;
 
 fn count(script: &Script, kind: EventKind) -> usize {
@@ -237,4 +238,65 @@ fn what_befalls_an_old_token_fails_nobody_who_waits_for_the_new_one() {
     assert_eq!(auths(&script), 2, "another lane says the new token: {:?}", script.wire);
     assert_eq!(count(&script, EventKind::ConnectFail), 1);
     assert!(script.lane(lane(0, 2)).session().is_ready(), "it waits");
+}
+
+#[test]
+fn who_is_leaving_proves_nothing() {
+    let mut script = with(&[50], password("secret"));
+    script.open();
+    script.serve(|asked| match asked.what {
+        "QUIT" if asked.lane.thread == 0 => Some(Does::Hang),
+        "AUTH" => Some(Does::Say("535 5.7.8 no\r\n")),
+        _ => None,
+    });
+    script.coordinator.restart();
+    script.exhaust();
+    assert_eq!((auths(&script), failed_auths(&script)), (1, 1));
+}
+
+#[test]
+fn a_connection_that_was_dead_before_it_said_a_word_fails_nobody_else() {
+    let mut script = Script::new(&[3]);
+    script.open();
+    script.coordinator.authenticate(&password("secret"), script.now);
+    script.settle();
+    script.lane_mut(lane(0, 0)).session_mut().lost(Failure::Closed);
+    script.exhaust();
+    assert_eq!(count(&script, EventKind::ConnectFail), 1);
+    assert_eq!(standing(&script, Standing::Active), 3);
+}
+
+#[test]
+fn a_refusal_of_the_session_is_not_held_against_a_token_that_is_proven() {
+    for refusal in ["502 5.5.1 what?\r\n", "503 5.5.1 no\r\n", "504 5.5.4 what?\r\n", "530 5.7.0 not now\r\n"]
+    {
+        let (credentials, asked) = tokens();
+        let mut script = with(&[2], credentials);
+        script.open();
+        script.serve(once("AUTH", Does::Say(refusal)));
+        assert!(script.coordinator.reconnect(lane(0, 1)));
+        script.exhaust();
+        assert_eq!((failed_auths(&script), asked.load(Ordering::Relaxed)), (0, 1), "{refusal}");
+        assert_eq!(standing(&script, Standing::Active), 2, "{refusal}");
+    }
+}
+
+#[test]
+fn a_token_that_is_refused_by_an_error_and_no_reply_is_asked_for_again() {
+    for behind in ["421 4.7.0 bye\r\n", "454 4.7.0 later\r\n"] {
+        let (credentials, asked) = tokens();
+        let mut script = with(&[2], credentials);
+        let mut is_first = true;
+        script.serve(move |asked| match asked.what {
+            "AUTH" if is_first => {
+                is_first = false;
+                Some(Does::Say("334 eyJzdGF0dXMiOiI0MDEifQ==\r\n"))
+            }
+            "" => Some(Does::Say(behind)),
+            _ => None,
+        });
+        script.exhaust();
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "{behind}");
+        assert_eq!((failed_auths(&script), standing(&script, Standing::Active)), (0, 2), "{behind}");
+    }
 }

@@ -487,6 +487,7 @@ impl Line<'_> {
                 "EHLO" => "250-mx.example\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN XOAUTH2\r\n",
                 "STARTTLS" => "220 go on\r\n",
                 "*" => "501 given up\r\n",
+                "" => "535 no\r\n",
                 "HELO" | "MAIL" | "RCPT" | "RSET" => "250 ok\r\n",
                 other => panic!("{other:?} is no command"),
             };

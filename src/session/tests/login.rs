@@ -314,6 +314,36 @@ fn what_comes_late_is_not_shown_when_it_repeats_a_secret() {
 }
 
 #[test]
+fn a_secret_that_is_folded_into_lines_is_not_shown_either() {
+    let mut talk = asked();
+    let (one, two) = PLAIN.split_at(14);
+    talk.hear(&format!("535-5.7.8 {one}\r\n535 5.7.8 {two}\r\n"));
+    let text = talk.session.answer().unwrap().reply.to_string();
+    assert!(text.contains("withheld") && !text.contains(one) && !text.contains(two), "{text}");
+}
+
+#[test]
+fn what_is_accepted_before_it_was_said_is_no_authentication() {
+    let long = "p".repeat(600);
+    let credentials = Credentials::password("tim", long).allow_without_tls();
+    let mut talk = offered("PLAIN");
+    talk.session.authenticate(&credentials, false, talk.now);
+    talk.say("AUTH PLAIN\r\n");
+    talk.hear("235 welcome\r\n");
+    talk.failed(&Failure::Auth(AuthFault::Challenge), Step::Auth);
+}
+
+#[test]
+fn only_235_accepts() {
+    for code in [220, 250, 251] {
+        let mut talk = asked();
+        talk.hear(&format!("{code} fine\r\n"));
+        assert!(matches!(talk.session.failure(), Some(Failure::Unexpected(_))), "{code}");
+        assert!(!talk.session.is_authenticated());
+    }
+}
+
+#[test]
 fn what_an_earlier_mechanism_said_is_not_shown_either() {
     let mut talk = asked();
     talk.hear("504 5.5.4 what?\r\n");
