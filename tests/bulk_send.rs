@@ -101,6 +101,10 @@ impl Folder {
         path
     }
 
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
     /// The rows of a file of undelivered mail, without its header.
     fn rows(&self, name: &str) -> Vec<Vec<String>> {
         let mut rows = csv::Reader::from_path(self.path(name)).unwrap();
@@ -346,6 +350,23 @@ fn a_wrong_password_is_said_once_and_everything_is_unsent() {
     assert_eq!((run.figure("taken"), run.figure("unsent")), (5, 5));
     assert_eq!(folder.rows("failed.csv").len(), 5);
     assert_eq!((server.counts().auth_attempts, server.counts().auth_failures), (1, 1));
+}
+
+#[test]
+fn a_host_that_is_of_no_use_is_told_though_another_takes_all() {
+    let (server, folder) = guarded(|sink| sink);
+    let authority = Authority::new();
+    let identity = authority.good().identity();
+    let other = sink(|sink| sink.starttls(identity).user("tim", "another").require_tls().require_auth());
+    let both = format!("{}{}", folder.read("ca.pem"), authority.pem());
+    let ca = folder.file("both.pem", &both);
+    let other = address(&other);
+    let arguments = ["--host", &other, "--tls", "starttls", "--ca", &ca, "--user", "tim"];
+    let run = log_in(&server, &folder, &arguments, Some(PASSWORD));
+    assert_eq!((run.code, run.figure("delivered")), (Some(0), 5), "{}", run.err);
+    let [warning] = run.complaints()[..] else { panic!("one line: {}", run.err) };
+    assert!(warning.starts_with("warning: a host delivered nothing: 127.0.0.1:"), "{warning}");
+    assert!(warning.contains(" auth_fail AUTH ") && warning.contains(": 535 "), "{warning}");
 }
 
 #[test]

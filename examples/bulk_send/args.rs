@@ -46,7 +46,8 @@ TLS and login, the same for every --host:
   --key FILE           Its private key, in PEM (PKCS#8, not encrypted)
   --server-name NAME   Name in the server's certificate, if not the host's
   --pin SHA256         Fingerprint that the server's certificate must have besides;
-                       repeat it to allow several
+                       repeat it to allow several. With -insecure it is all that is
+                       asked of the certificate
   --user NAME          Log in as this user; needs --tls
   --auth MECHANISM     AUTO (default), SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5, PLAIN,
                        LOGIN, OAUTHBEARER, XOAUTH2, EXTERNAL or ANONYMOUS. AUTO is

@@ -14,9 +14,10 @@ use smol::stream::StreamExt;
 use smtp_bulk::envelope::AddressError;
 use smtp_bulk::sink::{Keep, Sink};
 use smtp_bulk::{
-    Content, Credentials, Envelope, Error, ForwardPath, Host, Mailer, Message, MessageId, Report,
-    ReversePath, Timeouts,
+    Content, Credentials, Envelope, Error, Event, ForwardPath, Host, Mailer, Message, MessageId, Report,
+    ReversePath, Summary, Timeouts, Verdict,
 };
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,11 +31,16 @@ const FINISHING: &str = "interrupted: finishing what is on its way; again to sto
 
 type Book = Arc<Mutex<Ledger>>;
 
+/// The first thing that went wrong in opening a session, by the host's position.
+type Troubles = Arc<Mutex<BTreeMap<u32, String>>>;
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Ending {
     /// What the ledger says.
     pub closed: Closed,
+    /// Hosts that were of no use, though the run was.
+    pub warnings: Vec<String>,
     /// Why it ended early, if it did.
     pub stop: Option<Stop>,
 }
@@ -66,6 +72,7 @@ impl Stop {
 struct Counters {
     requeued: u64,
     batches: u64,
+    warnings: Vec<String>,
 }
 
 /// Sends everything and closes the book. A setting that keeps it from starting is an error, and
@@ -95,12 +102,15 @@ pub async fn run(args: &Args, job: Job) -> Result<Ending, String> {
     closed.figures.requeued = counters.requeued;
     closed.figures.batches = counters.batches;
     closed.figures.seconds = seconds;
-    Ok(Ending { closed, stop })
+    // When no server is left, the reason for the end says why.
+    let is_told = matches!(stop, Some(Stop::Mailer(_)));
+    let warnings = if is_told { Vec::new() } else { counters.warnings };
+    Ok(Ending { closed, warnings, stop })
 }
 
-fn lock(book: &Book) -> MutexGuard<'_, Ledger> {
-    // A panic elsewhere leaves the ledger whole: each of its calls ends what it began.
-    book.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves both whole: each call on them ends what it began.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // ---- The library's part: everything below names its API. ----------------------------------------
@@ -144,7 +154,8 @@ async fn send_all(
         Ok(signals) => signals,
         Err(reason) => return (Counters::default(), Err(Stop::Mailer(reason))),
     };
-    let connecting = connect(args, hosts, credentials, Arc::clone(book));
+    let troubles = Troubles::default();
+    let connecting = connect(args, hosts, credentials, Arc::clone(book), &troubles);
     let mut mailer = match future::or(connecting, interrupted(&mut signals)).await {
         Ok(mailer) => mailer,
         Err(stop) => return (Counters::default(), Err(stop)),
@@ -155,8 +166,15 @@ async fn send_all(
     let fed = future::or(feed(args, &mut mailer, source, mails, book), interrupted(&mut signals)).await;
     let sent = finish(&mut mailer, fed, &mut signals, progress).await;
     let summary = mailer.summary();
-    let counters = Counters { requeued: summary.requeued, batches: summary.batches };
-    (counters, sent)
+    let warnings = useless_hosts(&summary, &lock(&troubles));
+    (Counters { requeued: summary.requeued, batches: summary.batches, warnings }, sent)
+}
+
+/// Those that delivered nothing, and what went wrong first.
+fn useless_hosts(summary: &Summary, troubles: &BTreeMap<u32, String>) -> Vec<String> {
+    let useless = (0..).zip(&summary.hosts).filter(|(_, host)| host.mails.delivered == 0);
+    let trouble = useless.filter_map(|(position, _)| troubles.get(&position));
+    trouble.map(|trouble| format!("a host delivered nothing: {trouble}")).collect()
 }
 
 /// What ends a run. A hang-up does not when it is ignored, as nohup has it: to listen is to undo that.
@@ -244,6 +262,7 @@ async fn connect(
     hosts: Vec<Host>,
     credentials: Option<Credentials>,
     book: Book,
+    troubles: &Troubles,
 ) -> Result<Mailer, Stop> {
     let mut builder = Mailer::builder().debug(args.debug).security(args.access.security);
     if let Some(tls) = args.access.tls() {
@@ -268,6 +287,14 @@ async fn connect(
             lock(&book).report(id, outcome, || reason_of(&report));
         }
     });
+    let noting = |troubles: &Troubles| {
+        let troubles = Arc::clone(troubles);
+        move |event: &Event<'_>| {
+            lock(&troubles).entry(event.lane.host).or_insert_with(|| event.to_string());
+            Verdict::DEFAULT
+        }
+    };
+    let builder = builder.on_connect_fail(noting(troubles)).on_auth_fail(noting(troubles));
     builder.connect().await.map_err(stop)
 }
 

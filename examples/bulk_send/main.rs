@@ -73,6 +73,9 @@ fn finish(args: &Args, ending: &Ending) -> u8 {
     if let Some(stop) = &ending.stop {
         complain(stop.reason());
     }
+    for warning in &ending.warnings {
+        complain(&format!("warning: {warning}"));
+    }
     for complaint in &ending.closed.complaints {
         complain(complaint);
     }
