@@ -182,7 +182,7 @@ impl Session {
         let Some(login) = self.login.as_ref().filter(|_| !code.is_intermediate()) else { return };
         let reply = reply::view(code, &self.text);
         let enhanced = reply.enhanced();
-        if login.exchange.conceals(&self.text) || login.exchange.conceals(&unfolded(reply)) {
+        if login.exchange.conceals(&self.text) || login.exchange.conceals(&unfolded(reply, self.text.len())) {
             self.text.zeroize();
             let enhanced = enhanced.map_or(String::new(), |enhanced| format!("{enhanced} "));
             let text = format!("{code} {enhanced}(text withheld: it repeats what was sent)\r\n");
@@ -328,9 +328,12 @@ impl Session {
     }
 }
 
-/// What a reply says, without what stands between its lines.
-fn unfolded(reply: Reply<'_>) -> Zeroizing<Vec<u8>> {
+/// What a reply says, without what stands between its lines; at most so long.
+fn unfolded(reply: Reply<'_>, length: usize) -> Zeroizing<Vec<u8>> {
     let prefix = reply.enhanced().map_or(String::new(), |enhanced| format!("{enhanced} "));
-    let line = |line: &'_ [u8]| line.strip_prefix(prefix.as_bytes()).unwrap_or(line).to_vec();
-    Zeroizing::new(reply.lines().flat_map(line).collect())
+    let mut text = Zeroizing::new(Vec::with_capacity(length));
+    for line in reply.lines() {
+        text.extend_from_slice(line.strip_prefix(prefix.as_bytes()).unwrap_or(line));
+    }
+    text
 }
