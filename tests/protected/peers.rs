@@ -117,6 +117,7 @@ impl Peer<SslStream<TcpStream>> {
                     self.say("250 stored\r\n");
                 }
                 Some("QUIT") => return self.say("221 bye\r\n"),
+                Some("AUTH") => self.say("235 welcome\r\n"),
                 _ => self.say("250 fine\r\n"),
             }
         }
