@@ -249,6 +249,8 @@ const WRONG_PASSWORD: &[Peer] = &[
     Peer::Say("534 5.7.9 too weak\r\n"),
     Peer::Say("501 5.5.2 what\r\n"),
 ];
+/// What is not about the session.
+const WRONG_TOKEN: &[Peer] = &[Peer::Say("535 5.7.8 no\r\n"), Peer::Say("534 5.7.9 too weak\r\n")];
 const FOREIGN: &[Peer] =
     &[Peer::Say("250-mx.example\r\n250 AUTH GSSAPI NTLM\r\n"), Peer::Say("250 mx.example\r\n")];
 const BAD_CHALLENGE: &[Peer] = &[Peer::Say("334 !!!\r\n"), Peer::Say("334 cGFyZG9uPw==\r\n")];
@@ -322,7 +324,7 @@ const ROWS: &[Row] = &[
         .when("AUTH", NO_LOGIN, Link::None)
         .guarded(PASSWORD),
     row(K::ReconnectFail, Step::Auth, "no token", Scene::Later)
-        .when("AUTH", WRONG_PASSWORD, Link::None)
+        .when("AUTH", WRONG_TOKEN, Link::None)
         .guarded(NO_SECOND_TOKEN),
     row(K::Pass, Step::Mail, "", Scene::Mail),
     row(K::Pass, Step::Rcpt, "", Scene::Two),
