@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example sink -- --port 2525
+//! cargo run --release --example sink -- --port 2525 --announce pipelining --announce chunking
 //! cargo run --release --example sink -- --port 2525 --fault rcpt:refuse=450:0.1 --maildir /tmp/mails
 //! ```
 //!
@@ -20,7 +21,7 @@ use smol::Unblock;
 use smol::future::{self, FutureExt};
 use smol::io::AsyncReadExt;
 use smol::stream::StreamExt;
-use smtp_bulk::sink::{Builder, Counts, Fault, Identity, Keep, Misdeed, Sink, Step};
+use smtp_bulk::sink::{Builder, Circumstance, Counts, Extension, Fault, Identity, Keep, Misdeed, Sink, Step};
 
 const USAGE: &str = "\
 sink: an SMTP server that takes every mail and counts
@@ -33,15 +34,24 @@ sink: an SMTP server that takes every mail and counts
   --max-recipients N     answer 452 beyond so many in one mail (default 1000)
   --max-size BYTES       answer 552 to larger mails (default 64 MiB)
   --idle SECONDS         close silent connections (default 300)
-  --fault STEP:MISDEED[:PROBABILITY]   misbehave; repeatable
-      STEP     greeting ehlo helo mail rcpt data content dot rset noop vrfy quit
-               starttls tls auth challenge
-      MISDEED  refuse=CODE 421 delay=MILLISECONDS hang close close-after half half-close
-               garbage long=BYTES surplus=CODE
+  --fault STEP[+WHEN]:MISDEED[:PROBABILITY]   misbehave; repeatable
+      STEP     greeting ehlo helo mail rcpt data content dot bdat chunk rset noop vrfy expn
+               etrn quit starttls tls auth challenge
+      MISDEED  refuse=CODE refuse-unread=CODE refuse-close=CODE 421 delay=MILLISECONDS hang
+               close close-after half half-close garbage long=BYTES surplus=CODE lose-input
+      WHEN     followed (more was read together with it), behind-content (it was read together
+               with the end of a content), all-refused (all recipients of the mail were)
   --starttls CERT KEY    offer STARTTLS with this chain and PKCS #8 key, both PEM files
   --implicit-tls CERT KEY              speak TLS from the first byte
   --user NAME:FILE       offer AUTH to this user, whose password is in FILE; repeatable
   --require-auth         answer 530 to mails before AUTH
+  --announce EXTENSION   offer this extension, by its keyword, or all; repeatable
+  --conceal EXTENSION    do not offer it; repeatable
+  --ehlo-line TEXT       add this line to the reply to EHLO; repeatable
+  --strict-pipelining    answer 500 and close where PIPELINING is used unannounced
+  --max-mails N          answer 421 beyond so many mails over one connection (default: any number)
+  --lmtp                 speak LMTP
+  --unix PATH            listen on this Unix socket too
   --reject PREFIX        answer 550 to recipients that begin with this; repeatable
   --seed N               what the probabilities begin with (default 0)
   --until-eof            also stop when standard input ends
@@ -127,10 +137,37 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
             }
             "require-auth" => builder = builder.require_auth(),
             "seed" => builder = builder.seed(parser.value()?.parse()?),
-            _ => return Err(Arg::Long(&name).unexpected().into()),
+            _ => builder = extended(builder, &name, &mut parser)?,
         }
     }
     Ok(Some(Options { builder, until_eof }))
+}
+
+/// The options of what is beyond plain SMTP.
+fn extended(builder: Builder, name: &str, parser: &mut Parser) -> Result<Builder, Box<dyn Error>> {
+    Ok(match name {
+        "announce" => {
+            extensions(&parser.value()?.string()?)?.iter().copied().fold(builder, Builder::announce)
+        }
+        "conceal" => extensions(&parser.value()?.string()?)?.iter().copied().fold(builder, Builder::conceal),
+        "ehlo-line" => builder.ehlo_line(parser.value()?.string()?),
+        "strict-pipelining" => builder.strict_pipelining(),
+        "max-mails" => builder.max_mails(parser.value()?.parse()?),
+        "lmtp" => builder.lmtp(),
+        #[cfg(unix)]
+        "unix" => builder.unix_path(parser.value()?),
+        _ => return Err(Arg::Long(name).unexpected().into()),
+    })
+}
+
+/// Reads the keyword of an extension, or `all`.
+fn extensions(keyword: &str) -> Result<Vec<Extension>, String> {
+    let named = |extension: &Extension| extension.keyword().eq_ignore_ascii_case(keyword);
+    match Extension::ALL.into_iter().find(named) {
+        Some(extension) => Ok(vec![extension]),
+        None if keyword == "all" => Ok(Extension::ALL.to_vec()),
+        None => Err(format!("no extension is called {keyword:?}")),
+    }
 }
 
 /// Reads the files of a certificate chain and its key.
@@ -146,15 +183,29 @@ fn user(text: &str) -> Result<(String, String), Box<dyn Error + Send + Sync>> {
     Ok((name.to_owned(), password.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
-/// Reads `STEP:MISDEED[:PROBABILITY]`.
+/// Reads `STEP[+CIRCUMSTANCE]:MISDEED[:PROBABILITY]`.
 fn fault(text: &str) -> Result<Fault, Box<dyn Error + Send + Sync>> {
     let mut parts = text.splitn(3, ':');
-    let step = step(parts.next().unwrap_or_default())?;
+    let place = parts.next().unwrap_or_default();
     let misdeed = misdeed(parts.next().ok_or("a fault is STEP:MISDEED[:PROBABILITY]")?)?;
-    let fault = Fault::new(step, misdeed);
+    let fault = match place.split_once('+') {
+        None => Fault::new(step(place)?, misdeed),
+        Some((name, circumstance)) => {
+            Fault::new(step(name)?, misdeed).when(self::circumstance(circumstance)?)
+        }
+    };
     Ok(match parts.next() {
         Some(probability) => fault.probability(probability.parse()?),
         None => fault,
+    })
+}
+
+fn circumstance(name: &str) -> Result<Circumstance, String> {
+    Ok(match name {
+        "followed" => Circumstance::Followed,
+        "behind-content" => Circumstance::BehindContent,
+        "all-refused" => Circumstance::AllRefused,
+        _ => return Err(format!("no circumstance is called {name:?}")),
     })
 }
 
@@ -168,9 +219,13 @@ fn step(name: &str) -> Result<Step, String> {
         "data" => Step::Data,
         "content" => Step::Content,
         "dot" => Step::Dot,
+        "bdat" => Step::Bdat,
+        "chunk" => Step::Chunk,
         "rset" => Step::Rset,
         "noop" => Step::Noop,
         "vrfy" => Step::Vrfy,
+        "expn" => Step::Expn,
+        "etrn" => Step::Etrn,
         "quit" => Step::Quit,
         "starttls" => Step::StartTls,
         "tls" => Step::Tls,
@@ -184,6 +239,8 @@ fn misdeed(text: &str) -> Result<Misdeed, Box<dyn Error + Send + Sync>> {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     Ok(match name {
         "refuse" => Misdeed::refuse(value.parse()?, "refused as told"),
+        "refuse-unread" => Misdeed::RefuseUnread(value.parse()?, "refused as told".to_owned()),
+        "refuse-close" => Misdeed::RefuseClose(value.parse()?, "refused as told".to_owned()),
         "421" => Misdeed::Close421,
         "delay" => Misdeed::Delay(Duration::from_millis(value.parse()?)),
         "hang" => Misdeed::Hang,
@@ -194,6 +251,7 @@ fn misdeed(text: &str) -> Result<Misdeed, Box<dyn Error + Send + Sync>> {
         "garbage" => Misdeed::garbage(),
         "long" => Misdeed::LongReply(value.parse()?),
         "surplus" => Misdeed::surplus(value.parse()?, "nobody asked for this"),
+        "lose-input" => Misdeed::LoseInput,
         _ => return Err(format!("no misdeed is called {name:?}").into()),
     })
 }

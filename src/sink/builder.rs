@@ -2,6 +2,8 @@
 //!
 //! Every setting has a bound or a default that is one; nothing here listens or spawns.
 
+mod extensions;
+
 use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,6 +14,7 @@ use secrecy::SecretString;
 
 use super::Sink;
 use super::auth::{AuthQuirk, AuthSettings};
+use super::extension::Offered;
 use super::fault::{Fault, Misdeed, Step};
 use super::ledger::Keep;
 use super::tls::{Identity, TlsSettings, TlsStart, TlsVersion};
@@ -58,6 +61,14 @@ pub struct Builder {
     pub(super) tls_versions: Option<(TlsVersion, TlsVersion)>,
     pub(super) require_tls: bool,
     pub(super) auth: AuthSettings,
+    pub(super) offered: Offered,
+    pub(super) ehlo_lines: Vec<String>,
+    pub(super) strict_pipelining: bool,
+    pub(super) lmtp: bool,
+    pub(super) max_mails: Option<usize>,
+    pub(super) max_recipient_domains: Option<usize>,
+    #[cfg(unix)]
+    pub(super) unix_path: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -79,6 +90,14 @@ impl Default for Builder {
             tls_versions: None,
             require_tls: false,
             auth: AuthSettings::default(),
+            offered: Offered::default(),
+            ehlo_lines: Vec::new(),
+            strict_pipelining: false,
+            lmtp: false,
+            max_mails: None,
+            max_recipient_domains: None,
+            #[cfg(unix)]
+            unix_path: None,
         }
     }
 }
@@ -104,8 +123,8 @@ impl Builder {
         self
     }
 
-    /// The text of the 220 greeting (default `<hostname> ESMTP smtp-bulk sink`); a line feed in it
-    /// makes a multi-line greeting.
+    /// The text of the 220 greeting (default `<hostname> ESMTP smtp-bulk sink`, or LMTP in the place
+    /// of ESMTP); a line feed in it makes a multi-line greeting.
     pub fn greeting(mut self, text: impl Into<String>) -> Self {
         self.greeting = Some(text.into());
         self
@@ -155,14 +174,15 @@ impl Builder {
         self
     }
 
-    /// The most recipients of one mail (default 1,000); those beyond it are answered 452.
+    /// The most recipients of one mail (default 1,000); those beyond it are answered 452 4.5.3.
     pub fn max_recipients(mut self, count: usize) -> Self {
         self.max_recipients = count;
         self
     }
 
     /// The most bytes of content of one mail (default 64 MiB); a larger one is read to its end,
-    /// not stored, and answered 552. `None` sets no limit.
+    /// not stored, and answered 552. With [`Extension::Size`](super::Extension::Size), a mail that
+    /// is declared to be larger is answered 552 at `MAIL`. `None` sets no limit.
     pub fn max_message_size(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.max_message_size = bytes.into();
         self
@@ -297,7 +317,10 @@ impl Builder {
     pub(super) fn greeting_text(&self) -> Cow<'_, str> {
         match &self.greeting {
             Some(text) => Cow::Borrowed(text),
-            None => Cow::Owned(format!("{} ESMTP smtp-bulk sink", self.hostname)),
+            None => {
+                let protocol = if self.lmtp { "LMTP" } else { "ESMTP" };
+                Cow::Owned(format!("{} {protocol} smtp-bulk sink", self.hostname))
+            }
         }
     }
 
@@ -306,7 +329,8 @@ impl Builder {
         if self.hostname.is_empty() || !self.hostname.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Some("the host name is empty, or has bytes that no host name has");
         }
-        if self.max_connections == 0 || self.max_recipients == 0 {
+        let limits = [self.max_mails, self.max_recipient_domains];
+        if self.max_connections == 0 || self.max_recipients == 0 || limits.contains(&Some(0)) {
             return Some("a limit of nought would refuse everything");
         }
         if self.idle_timeout.is_some_and(|time| time.is_zero()) {
@@ -314,6 +338,9 @@ impl Builder {
         }
         if self.tls_versions.is_some_and(|(min, max)| min > max) {
             return Some("the oldest version of TLS is newer than the newest");
+        }
+        if self.ehlo_lines.iter().any(|line| line.contains(['\r', '\n'])) {
+            return Some("a line of EHLO has a line end in it");
         }
         self.auth.complaint().or_else(|| self.faults.iter().find_map(Fault::complaint))
     }

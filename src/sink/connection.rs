@@ -83,8 +83,9 @@ impl Connection {
     }
 
     async fn converse(&mut self) -> io::Result<Ending> {
-        // Without it a reply in two writes would wait for the peer's delayed acknowledgement.
-        self.stream.socket().map_or(Ok(()), |socket| socket.get_ref().set_nodelay(true))?;
+        // Without it a reply in two writes would wait for the peer's delayed acknowledgement. A Unix
+        // socket has no such thing, and one that is broken will say so when it is used.
+        let _ = self.stream.socket().map(|socket| socket.get_ref().set_nodelay(true));
         let mut next = self.feed_carry();
         loop {
             self.write().await?;

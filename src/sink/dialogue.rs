@@ -9,14 +9,22 @@
 //!                     │    └─────────────┐   │
 //!                     ▼                  ▼   │
 //! (in the clear) ─▶ Greeting ─────────▶ Command ◀─── SkippingLine ◀── line too long
-//!                                        │   ▲  ▲
-//!                                        │   │  └── 334, 235, 535 ──▶ Answer
-//!                                     DATA   └── final reply ── Finishing
-//!                                        ▼                          ▲
-//!                                     Content ───────── dot ────────┘
+//!                                     │  │   ▲  ▲
+//!      Chunk ◀──────── BDAT ──────────┘  │   │  └── 334, 235, 535 ──▶ Answer
+//!      │   └── octets read, its reply ───┼──▶│
+//!      │                              DATA   └── final reply ── Finishing
+//!      │                                 ▼                        ▲  ▲
+//!      │                              Content ───────── dot ──────┘  │
+//!      └── octets of the last one read ──────────────────────────────┘
 //! ```
+//!
+//! In LMTP, `Finishing` gives one final reply after another, one for each recipient.
 
 mod auth;
+mod chunks;
+mod content;
+mod envelope;
+mod misdeeds;
 mod tls;
 
 use std::cell::RefCell;
@@ -29,15 +37,17 @@ use async_native_tls::TlsAcceptor;
 use memchr::memchr;
 use memchr::memmem::Finder;
 
+use self::chunks::Chunk;
 use super::auth::{Exchange, Login, Offer};
 use super::builder::Builder;
 use super::content::Unstuffer;
-use super::draft::{Draft, Origin, Spoilt};
-use super::fault::{Faults, Misdeed, Step};
+use super::draft::Draft;
+use super::extension::{Announcement, Extension};
+use super::fault::{Faults, Step};
 use super::ledger::{Counts, Ledger};
 use super::maildir::Maildir;
 use super::reply;
-use super::syntax::{PathError, Verb, is_domain, is_mailbox, path};
+use super::syntax::{Verb, is_domain};
 
 /// The longest command line that is read, CRLF included. RFC 5321 §4.5.3.1.4 asks for 512 at least,
 /// and extensions raise it.
@@ -57,6 +67,7 @@ pub(super) struct Shared {
     /// Makes TLS of any connection, if there is to be any.
     pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) offer: Offer,
+    pub(super) announcements: Vec<Announcement>,
 }
 
 /// What the connection has to do next; always after writing the replies out.
@@ -87,6 +98,8 @@ enum Phase {
     /// A 334 waits for its answer.
     Answer,
     Content,
+    /// The octets of a `BDAT` are read, or its reply is due.
+    Chunk,
     Finishing,
 }
 
@@ -99,7 +112,7 @@ pub(super) struct Dialogue {
     tls: bool,
     /// The client's name; empty before `EHLO` and `HELO`.
     helo: String,
-    /// Whether the client said `EHLO`, and so knows what is announced.
+    /// Whether the client said `EHLO` or `LHLO`, and so knows what is announced.
     extended: bool,
     /// An AUTH that is under way.
     exchange: Option<Box<Exchange>>,
@@ -108,8 +121,18 @@ pub(super) struct Dialogue {
     /// The mail that `MAIL` has begun.
     draft: Option<Draft>,
     unstuffer: Unstuffer,
+    /// The `BDAT` that is under way.
+    chunk: Chunk,
+    /// Transactions that were begun.
+    mails: usize,
     /// Whether faults in the middle of this content had their turn.
     content_begun: bool,
+    /// More input is at hand behind what is obeyed now.
+    followed: bool,
+    /// A content or a chunk has ended in the input of this read.
+    behind_content: bool,
+    /// What else was read is to be lost.
+    loses_input: bool,
     /// The greeting was a refusal, so that only `QUIT` is left (RFC 5321 §3.1).
     turned_away: bool,
     /// Where to go on among the faults of this step, after one that was only a delay.
@@ -132,7 +155,12 @@ impl Dialogue {
             login: None,
             draft: None,
             unstuffer: Unstuffer::new(),
+            chunk: Chunk::default(),
+            mails: 0,
             content_begun: false,
+            followed: false,
+            behind_content: false,
+            loses_input: false,
             turned_away: false,
             faults_from: 0,
             seen: Counts::default(),
@@ -158,13 +186,19 @@ impl Dialogue {
                 Phase::Command | Phase::Answer => self.read_line(rest, out),
                 Phase::SkippingLine => self.skip_line(rest, out),
                 Phase::Content => self.read_content(rest, out),
-                Phase::Finishing => (0, self.finish(out)),
+                Phase::Chunk => self.read_chunk(rest, out),
+                Phase::Finishing => (0, self.finish(!rest.is_empty(), out)),
             };
             rest = rest.get(used..).unwrap_or_default();
+            if mem::take(&mut self.loses_input) {
+                rest = &[];
+            }
             if let Some(next) = next {
                 break next;
             }
         };
+        // What comes next was not read together with this.
+        self.behind_content &= next != Next::Read;
         if self.seen != Counts::default() {
             self.shared.ledger.add(&mem::take(&mut self.seen));
         }
@@ -221,78 +255,24 @@ impl Dialogue {
         (end.saturating_add(1), None)
     }
 
-    fn read_content(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Next>) {
-        if input.is_empty() {
-            return (0, Some(Next::Read));
-        }
-        if !self.content_begun {
-            let next = self.act(Step::Content, None, out, |_, _| None);
-            if matches!(next, Some(Next::Pause(_))) {
-                return (0, next);
-            }
-            self.content_begun = true;
-            if next.is_some() {
-                return (0, next);
-            }
-        }
-        let max_size = self.shared.settings.max_message_size;
-        let draft = self.draft.get_or_insert_default();
-        let (used, ended) = self.unstuffer.take(&self.shared.finder, input, |piece| {
-            draft.take(piece, max_size);
-        });
-        if ended {
-            self.phase = Phase::Finishing;
-        }
-        (used, None)
-    }
-
-    /// Answers the final dot.
-    fn finish(&mut self, out: &mut Vec<u8>) -> Option<Next> {
-        let spoilt = self.draft.as_ref().and_then(Draft::spoilt);
-        if spoilt == Some(Spoilt::Answered) {
-            self.end_transaction();
-            return None;
-        }
-        self.act(Step::Dot, None, out, |this, out| {
-            this.store(out);
-            None
-        })
-    }
-
-    fn store(&mut self, out: &mut Vec<u8>) {
-        let draft = self.draft.take().unwrap_or_default();
-        self.end_transaction();
-        let (recipients, size) = (draft.recipients() as u64, draft.size());
-        let login = self.login.as_deref();
-        let origin = Origin { connection: self.connection, tls: self.tls, login, helo: &self.helo };
-        match draft.finish(&origin) {
-            Ok(mail) => {
-                mail.into_iter().for_each(|mail| self.shared.ledger.store(mail));
-                self.seen.mails += 1;
-                self.seen.recipients += recipients;
-                self.seen.bytes += size;
-                out.extend_from_slice(reply::STORED);
-            }
-            Err(spoilt) => self.refuse(out, reply::not_stored(spoilt)),
-        }
-    }
-
-    fn end_transaction(&mut self) {
-        self.draft = None;
-        self.phase = Phase::Command;
-    }
-
     /// Carries out one line, given without its CRLF; `more` says whether others follow already.
     fn obey(&mut self, line: &[u8], more: bool, out: &mut Vec<u8>) -> Option<Next> {
         let (verb, arguments) = Verb::parse(line);
         if self.turned_away && verb != Some(Verb::Quit) {
             return self.mistake(out, reply::TURNED_AWAY);
         }
+        // Octets may follow a BDAT at once; everything else waits for a reply.
+        self.followed = more;
+        if self.forbids_pipelining() && (self.behind_content || more && verb != Some(Verb::Bdat)) {
+            self.mistake(out, reply::NO_PIPELINING);
+            return Some(Next::Close);
+        }
         let bare = arguments.is_empty();
         match verb {
             Some(Verb::Rcpt) => self.rcpt(arguments, out),
             Some(Verb::Mail) => self.mail(arguments, out),
             Some(Verb::Data) if bare => self.act(Step::Data, None, out, Self::data),
+            Some(Verb::Bdat) if self.announces(Extension::Chunking) => self.bdat(arguments, out),
             Some(Verb::Rset) if bare => self.act(Step::Rset, None, out, Self::rset),
             Some(Verb::Quit) if bare => self.act(Step::Quit, None, out, |_, out| {
                 out.extend_from_slice(reply::BYE);
@@ -305,29 +285,29 @@ impl Dialogue {
             Some(Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls) => {
                 self.mistake(out, reply::NO_ARGUMENTS)
             }
-            Some(Verb::Ehlo) => self.hello(Step::Ehlo, arguments, out),
-            Some(Verb::Helo) => self.hello(Step::Helo, arguments, out),
+            Some(Verb::Lhlo) if self.shared.settings.lmtp => self.hello(Step::Ehlo, arguments, out),
+            Some(Verb::Ehlo) if !self.shared.settings.lmtp => self.hello(Step::Ehlo, arguments, out),
+            Some(Verb::Helo) if !self.shared.settings.lmtp => self.hello(Step::Helo, arguments, out),
             Some(Verb::Noop) => self.act(Step::Noop, None, out, |_, out| {
                 out.extend_from_slice(reply::OK);
                 None
             }),
-            Some(Verb::Vrfy) if bare => self.mistake(out, reply::ARGUMENT_MISSING),
-            Some(Verb::Vrfy) => self.act(Step::Vrfy, None, out, |_, out| {
-                out.extend_from_slice(reply::CANNOT_VERIFY);
-                None
-            }),
+            Some(Verb::Vrfy) => self.look_up(Step::Vrfy, bare, out),
+            Some(Verb::Expn) if self.announces(Extension::Expn) => self.look_up(Step::Expn, bare, out),
+            Some(Verb::Etrn) if self.announces(Extension::Etrn) => self.etrn(arguments, out),
             Some(Verb::Help) => {
                 out.extend_from_slice(reply::HELP);
                 None
             }
             Some(Verb::Auth) => self.auth(line, arguments, out),
-            Some(Verb::Known) => self.mistake(out, reply::NOT_IMPLEMENTED),
-            None => self.mistake(out, reply::UNKNOWN_COMMAND),
+            Some(Verb::Bdat | Verb::Expn | Verb::Etrn) => self.mistake(out, reply::NOT_IMPLEMENTED),
+            Some(Verb::Ehlo | Verb::Helo | Verb::Lhlo) | None => self.mistake(out, reply::UNKNOWN_COMMAND),
         }
     }
 
     fn hello(&mut self, step: Step, name: &[u8], out: &mut Vec<u8>) -> Option<Next> {
-        let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_domain(name)) else {
+        let name = std::str::from_utf8(name).ok().filter(|name| name.is_ascii() && is_domain(name));
+        let Some(name) = name else {
             return self.mistake(out, reply::BAD_NAME);
         };
         self.act(step, None, out, |this, out| {
@@ -344,90 +324,53 @@ impl Dialogue {
         })
     }
 
-    /// What `EHLO` announces now.
-    fn extensions(&self) -> impl Iterator<Item = &str> {
-        let always = reply::EXTENSIONS.iter().copied();
-        always.chain(self.offers_tls().then_some("STARTTLS")).chain(self.auth_announced())
+    /// Whether the client may use this extension now.
+    fn announces(&self, extension: Extension) -> bool {
+        self.extended
+            && self.shared.settings.offered.has(extension)
+            && (self.tls || extension != Extension::RequireTls)
     }
 
-    fn mail(&mut self, arguments: &[u8], out: &mut Vec<u8>) -> Option<Next> {
-        let (address, parameters) = match path(arguments, "FROM:") {
-            Ok((address, _)) if !address.is_empty() && !is_mailbox(address) => {
-                return self.mistake(out, reply::BAD_SENDER);
-            }
-            Ok(parts) => parts,
-            Err(PathError::Syntax) => return self.mistake(out, reply::BAD_SENDER),
-            Err(PathError::NotAscii) => return self.mistake(out, reply::NOT_ASCII),
-        };
-        if !parameters.is_empty() && !self.knows_parameter(parameters) {
-            return self.mistake(out, reply::UNKNOWN_PARAMETER);
+    /// Whether a client has to wait for each reply.
+    fn forbids_pipelining(&self) -> bool {
+        self.shared.settings.strict_pipelining && !self.announces(Extension::Pipelining)
+    }
+
+    /// What `EHLO` announces now.
+    fn extensions(&self) -> impl Iterator<Item = &str> {
+        let announced =
+            self.shared.announcements.iter().filter(|announcement| {
+                announcement.extension.is_none_or(|extension| self.announces(extension))
+            });
+        let lines = announced.map(|announcement| announcement.line.as_str());
+        lines.chain(self.offers_tls().then_some("STARTTLS")).chain(self.auth_announced())
+    }
+
+    /// Obeys `VRFY` and `EXPN`.
+    fn look_up(&mut self, step: Step, bare: bool, out: &mut Vec<u8>) -> Option<Next> {
+        if bare {
+            return self.mistake(out, reply::ARGUMENT_MISSING);
         }
-        self.act(Step::Mail, Some(address), out, |this, out| {
-            if this.helo.is_empty() {
-                return this.mistake(out, reply::HELLO_FIRST);
-            }
-            if this.lacks_tls() {
-                return this.mistake(out, reply::TLS_REQUIRED);
-            }
-            if this.lacks_login() {
-                return this.mistake(out, reply::AUTH_REQUIRED);
-            }
+        self.act(step, None, out, |_, out| {
+            out.extend_from_slice(reply::CANNOT_VERIFY);
+            None
+        })
+    }
+
+    /// Obeys `ETRN` with a domain, also one of RFC 1985 §5.3 that begins with `@` or `#`.
+    fn etrn(&mut self, arguments: &[u8], out: &mut Vec<u8>) -> Option<Next> {
+        let node = std::str::from_utf8(arguments).ok();
+        let node = node.map(|node| node.strip_prefix(['@', '#']).unwrap_or(node));
+        if !node.is_some_and(|node| node.is_ascii() && is_domain(node)) {
+            return self.mistake(out, reply::BAD_QUEUE);
+        }
+        self.act(Step::Etrn, None, out, |this, out| {
             if this.draft.is_some() {
                 return this.mistake(out, reply::NESTED_MAIL);
             }
-            this.draft = Some(Draft::new(address, this.shared.ledger.keeps()));
-            out.extend_from_slice(reply::SENDER_OK);
+            out.extend_from_slice(reply::NOTHING_QUEUED);
             None
         })
-    }
-
-    fn rcpt(&mut self, arguments: &[u8], out: &mut Vec<u8>) -> Option<Next> {
-        let (address, parameters) = match path(arguments, "TO:") {
-            Ok(parts) if is_mailbox(parts.0) || parts.0.eq_ignore_ascii_case("postmaster") => parts,
-            Ok(_) | Err(PathError::Syntax) => return self.mistake(out, reply::BAD_RECIPIENT),
-            Err(PathError::NotAscii) => return self.mistake(out, reply::NOT_ASCII),
-        };
-        if !parameters.is_empty() {
-            return self.mistake(out, reply::UNKNOWN_PARAMETER);
-        }
-        if let Some(draft) = &mut self.draft {
-            draft.addressed = true;
-        }
-        self.act(Step::Rcpt, Some(address), out, |this, out| {
-            let most = this.shared.settings.max_recipients;
-            match &mut this.draft {
-                None => return this.mistake(out, reply::MAIL_FIRST),
-                Some(draft) if draft.recipients() >= most => {
-                    this.refuse(out, reply::TOO_MANY_RECIPIENTS);
-                }
-                Some(draft) => {
-                    draft.add_recipient(address);
-                    out.extend_from_slice(reply::RECIPIENT_OK);
-                }
-            }
-            None
-        })
-    }
-
-    fn data(&mut self, out: &mut Vec<u8>) -> Option<Next> {
-        let begun = match &mut self.draft {
-            None => return self.mistake(out, reply::MAIL_FIRST),
-            Some(draft) if !draft.addressed => return self.mistake(out, reply::RCPT_FIRST),
-            Some(draft) if draft.recipients() == 0 => {
-                self.refuse(out, reply::NO_RECIPIENTS);
-                return None;
-            }
-            Some(draft) => draft.begin(self.shared.maildir.as_ref()),
-        };
-        if let Err(spoilt) = begun {
-            self.refuse(out, reply::not_stored(spoilt));
-            return None;
-        }
-        self.unstuffer = Unstuffer::new();
-        self.content_begun = !self.shared.faults.borrow().waits_at(Step::Content);
-        self.phase = Phase::Content;
-        out.extend_from_slice(reply::GO_AHEAD);
-        None
     }
 
     fn rset(&mut self, out: &mut Vec<u8>) -> Option<Next> {
@@ -435,63 +378,6 @@ impl Dialogue {
         self.seen.resets += 1;
         out.extend_from_slice(reply::OK);
         None
-    }
-
-    /// Does `behave`, unless a fault of this step fires, which then has its way.
-    fn act(
-        &mut self,
-        step: Step,
-        address: Option<&str>,
-        out: &mut Vec<u8>,
-        behave: impl FnOnce(&mut Self, &mut Vec<u8>) -> Option<Next>,
-    ) -> Option<Next> {
-        let from = mem::take(&mut self.faults_from);
-        let fired = self.shared.faults.borrow_mut().roll(step, address, from);
-        let Some((index, misdeed)) = fired else {
-            return behave(self, out);
-        };
-        self.seen.faults += 1;
-        match misdeed {
-            Misdeed::Delay(time) => {
-                self.faults_from = index.saturating_add(1);
-                Some(Next::Pause(time))
-            }
-            Misdeed::Refuse(code, text) => {
-                reply::push(out, code, &text);
-                self.undo(step, code);
-                None
-            }
-            Misdeed::Close421 => {
-                out.extend_from_slice(reply::CLOSING);
-                self.undo(step, 421);
-                Some(Next::Close)
-            }
-            Misdeed::Garbage(_) | Misdeed::LongReply(_) if step == Step::Tls => {
-                let mark = out.len();
-                reply::disfigure(out, mark, &misdeed);
-                Some(Next::Hang)
-            }
-            misdeed => {
-                let mark = out.len();
-                let next = behave(self, out);
-                reply::disfigure(out, mark, &misdeed).or(next)
-            }
-        }
-    }
-
-    /// Sees to it that a refused step has no effect.
-    fn undo(&mut self, step: Step, code: u16) {
-        self.seen.refused += u64::from(code >= 400);
-        match (step, &mut self.draft) {
-            (Step::Greeting, _) => {
-                self.turned_away = true;
-                self.phase = Phase::Command;
-            }
-            (Step::Dot, _) => self.end_transaction(),
-            (Step::Challenge, _) => self.end_exchange(),
-            (Step::Content, Some(draft)) => draft.spoil(Spoilt::Answered),
-            _ => {}
-        }
     }
 
     fn refuse(&mut self, out: &mut Vec<u8>, reply: &[u8]) {

@@ -13,7 +13,7 @@ pub(super) const MAX_LONG_REPLY: usize = 1 << 20;
 pub enum Step {
     /// A client has connected and waits for the greeting.
     Greeting,
-    /// `EHLO` was received.
+    /// `EHLO` was received, or `LHLO` by a server of LMTP.
     Ehlo,
     /// `HELO` was received.
     Helo,
@@ -23,17 +23,29 @@ pub enum Step {
     Rcpt,
     /// `DATA` was received.
     Data,
-    /// The first byte behind `DATA` was read, and no reply is due: what a misdeed does to the reply
-    /// is then done on its own, in the middle of the content.
+    /// The first byte behind `DATA`, or of the first `BDAT` chunk that has any, was read, and no
+    /// reply is due: what a misdeed does to the reply is then done on its own, in the middle of the
+    /// content.
     Content,
-    /// The content is complete and waits for its final reply.
+    /// The content is complete, by the final dot or by the last chunk, and waits for its final
+    /// reply. In LMTP this step comes once for each accepted recipient, in their order, and a fault
+    /// there is about this recipient alone; see also [`Fault::address_prefix`].
     Dot,
+    /// A well-formed `BDAT` was received, and its octets were not read yet. No reply is due, as at
+    /// [`Step::Content`]: a refusal comes early, and the octets are read and dropped.
+    Bdat,
+    /// The octets of a `BDAT` that is not the last one were read, and its reply is due.
+    Chunk,
     /// `RSET` was received.
     Rset,
     /// `NOOP` was received.
     Noop,
     /// `VRFY` was received.
     Vrfy,
+    /// `EXPN` was received by a server that offers it.
+    Expn,
+    /// `ETRN` was received by a server that offers it.
+    Etrn,
     /// `QUIT` was received.
     Quit,
     /// `STARTTLS` was received. [`Misdeed::Surplus`] puts its reply into the same write as the 220,
@@ -59,8 +71,9 @@ impl Step {
 
 /// What the server does instead of behaving.
 ///
-/// [`Refuse`](Misdeed::Refuse) and [`Close421`](Misdeed::Close421) leave the command without
-/// effect. All others change only what the client sees: the command has its effect, so a mail that
+/// [`Refuse`](Misdeed::Refuse), [`RefuseUnread`](Misdeed::RefuseUnread),
+/// [`RefuseClose`](Misdeed::RefuseClose) and [`Close421`](Misdeed::Close421) leave the command
+/// without effect. All others change only what the client sees: the command has its effect, so a mail that
 /// meets [`Close`](Misdeed::Close) at [`Step::Dot`] *was* stored, although the client cannot know
 /// (RFC 1047).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +83,11 @@ pub enum Misdeed {
     /// text makes a multi-line reply. At [`Step::Content`] the reply comes early, the rest of the
     /// content is read and dropped, and the final dot is not answered again.
     Refuse(u16, String),
+    /// The same, but at [`Step::Bdat`] the octets are not read as such: they are taken for commands,
+    /// as by a server that does not know `BDAT`.
+    RefuseUnread(u16, String),
+    /// Answers with this code and text, as [`Misdeed::Refuse`] does, and closes.
+    RefuseClose(u16, String),
     /// Answers 421 and closes; the command has no effect.
     Close421,
     /// Waits, reading nothing meanwhile, and then goes on: with the next fault of the same step
@@ -91,6 +109,9 @@ pub enum Misdeed {
     LongReply(usize),
     /// Sends the reply and, right behind it, another one with this code and text that nobody asked for.
     Surplus(u16, String),
+    /// Sends the reply, and loses what was read together with the command and stood behind it; see
+    /// [`Circumstance::Followed`].
+    LoseInput,
 }
 
 impl Misdeed {
@@ -112,7 +133,12 @@ impl Misdeed {
     /// What is wrong with the values in it.
     fn complaint(&self) -> Option<&'static str> {
         match self {
-            Self::Refuse(code, _) | Self::Surplus(code, _) if !(200..600).contains(code) => {
+            Self::Refuse(code, _)
+            | Self::RefuseUnread(code, _)
+            | Self::RefuseClose(code, _)
+            | Self::Surplus(code, _)
+                if !(200..600).contains(code) =>
+            {
                 Some("a reply code lies between 200 and 599")
             }
             Self::LongReply(length) if *length > MAX_LONG_REPLY => Some("a long reply is 1 MiB at most"),
@@ -121,16 +147,68 @@ impl Misdeed {
     }
 }
 
+/// What else has to be so for a [`Fault`] to fire; otherwise the occasion does not count.
+///
+/// What is "read together" is what one read brought, of up to 64 KiB: all of what a client wrote at
+/// once, as a rule, but TCP promises nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Circumstance {
+    /// More was read together with this command, or with the end of this content, and stands
+    /// behind it.
+    Followed,
+    /// The end of a content, or of a `BDAT` chunk, was read together with this command and stands
+    /// before it.
+    BehindContent,
+    /// A mail is under way whose recipients were all refused, one of them at least.
+    AllRefused,
+    /// So many recipients of this mail were accepted before, or more.
+    Accepted(usize),
+}
+
+/// A moment at which a fault could fire.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Occasion<'a> {
+    pub(super) step: Step,
+    pub(super) address: Option<&'a str>,
+    /// More input is at hand.
+    pub(super) followed: bool,
+    /// A content or a chunk has ended in the same read.
+    pub(super) behind_content: bool,
+    /// A recipient was named.
+    pub(super) addressed: bool,
+    /// The recipients that were accepted.
+    pub(super) recipients: usize,
+}
+
+impl<'a> Occasion<'a> {
+    /// One without any circumstance.
+    #[cfg(test)]
+    fn plain(step: Step, address: Option<&'a str>) -> Self {
+        Self { step, address, followed: false, behind_content: false, addressed: false, recipients: 0 }
+    }
+
+    fn is(&self, circumstance: Circumstance) -> bool {
+        match circumstance {
+            Circumstance::Followed => self.followed,
+            Circumstance::BehindContent => self.behind_content,
+            Circumstance::AllRefused => self.addressed && self.recipients == 0,
+            Circumstance::Accepted(count) => self.recipients >= count,
+        }
+    }
+}
+
 /// One misdeed at one step, with its probability.
 ///
 /// ```
-/// use smtp_bulk::sink::{Fault, Misdeed, Step};
+/// use smtp_bulk::sink::{Circumstance, Fault, Misdeed, Step};
 ///
 /// let unknown = Fault::new(Step::Rcpt, Misdeed::refuse(550, "5.1.1 no such mailbox"))
 ///     .address_prefix("reject");
 /// let flaky = Fault::new(Step::Dot, Misdeed::Close).probability(0.01);
 /// let second_only = Fault::new(Step::Mail, Misdeed::Close421).skip(1).times(1);
-/// # let _ = (unknown, flaky, second_only);
+/// let deaf = Fault::new(Step::Dot, Misdeed::LoseInput).when(Circumstance::Followed);
+/// # let _ = (unknown, flaky, second_only, deaf);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
@@ -140,12 +218,13 @@ pub struct Fault {
     skip: u64,
     times: Option<u64>,
     address_prefix: Option<String>,
+    when: Option<Circumstance>,
 }
 
 impl Fault {
     /// A fault that fires each time the step is reached.
     pub fn new(at: Step, what: Misdeed) -> Self {
-        Self { at, what, probability: 1.0, skip: 0, times: None, address_prefix: None }
+        Self { at, what, probability: 1.0, skip: 0, times: None, address_prefix: None, when: None }
     }
 
     /// Fires with this probability, from 0 (never) to 1 (always, the default).
@@ -170,10 +249,18 @@ impl Fault {
     }
 
     /// Fires only for an address that begins with this text (exact case), at [`Step::Mail`] and
-    /// [`Step::Rcpt`]; at other steps there is no address and the fault never fires.
+    /// [`Step::Rcpt`], and in LMTP at [`Step::Dot`]; at other steps there is no address and the
+    /// fault never fires.
     #[must_use]
     pub fn address_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.address_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Fires only when this is so; of several the last one counts.
+    #[must_use]
+    pub fn when(mut self, circumstance: Circumstance) -> Self {
+        self.when = Some(circumstance);
         self
     }
 
@@ -186,10 +273,11 @@ impl Fault {
     }
 
     /// Whether this is an occasion at which the fault could fire.
-    fn concerns(&self, step: Step, address: Option<&str>) -> bool {
-        self.at == step
+    fn concerns(&self, occasion: &Occasion<'_>) -> bool {
+        self.at == occasion.step
+            && self.when.is_none_or(|circumstance| occasion.is(circumstance))
             && self.address_prefix.as_deref().is_none_or(|prefix| {
-                address.is_some_and(|address| address.as_bytes().starts_with(prefix.as_bytes()))
+                occasion.address.is_some_and(|address| address.as_bytes().starts_with(prefix.as_bytes()))
             })
     }
 
@@ -228,19 +316,11 @@ impl Faults {
     }
 
     /// The first fault, from index `from` on, that fires now, with its index.
-    pub(super) fn roll(
-        &mut self,
-        step: Step,
-        address: Option<&str>,
-        from: usize,
-    ) -> Option<(usize, Misdeed)> {
-        if !self.waits_at(step) {
-            return None;
-        }
+    pub(super) fn roll(&mut self, occasion: &Occasion<'_>, from: usize) -> Option<(usize, Misdeed)> {
         let dice = &mut self.dice;
         let waiting = self.list.iter_mut().enumerate().skip(from);
         waiting
-            .filter(|(_, fault)| fault.concerns(step, address))
+            .filter(|(_, fault)| fault.concerns(occasion))
             .find_map(|(index, fault)| fault.fires(dice).then(|| (index, fault.what.clone())))
     }
 }
@@ -254,7 +334,7 @@ mod tests {
         let run = |seed| {
             let fault = Fault::new(Step::Noop, Misdeed::Hang).probability(0.5);
             let mut faults = Faults::new(vec![fault], seed);
-            (0..64).map(|_| faults.roll(Step::Noop, None, 0).is_some()).collect::<Vec<_>>()
+            (0..64).map(|_| faults.roll(&Occasion::plain(Step::Noop, None), 0).is_some()).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
@@ -264,7 +344,8 @@ mod tests {
     fn skip_and_times_bound_the_occasions() {
         let fault = Fault::new(Step::Noop, Misdeed::Hang).skip(1).times(2);
         let mut faults = Faults::new(vec![fault], 0);
-        let fired: Vec<bool> = (0..5).map(|_| faults.roll(Step::Noop, None, 0).is_some()).collect();
+        let fired: Vec<bool> =
+            (0..5).map(|_| faults.roll(&Occasion::plain(Step::Noop, None), 0).is_some()).collect();
         assert_eq!(fired, [false, true, true, false, false]);
     }
 
@@ -272,18 +353,35 @@ mod tests {
     fn a_prefix_needs_an_address() {
         let fault = Fault::new(Step::Rcpt, Misdeed::Hang).address_prefix("reject");
         let mut faults = Faults::new(vec![fault], 0);
-        assert!(faults.roll(Step::Rcpt, Some("a@b.example"), 0).is_none());
-        assert!(faults.roll(Step::Rcpt, None, 0).is_none());
-        assert!(faults.roll(Step::Rcpt, Some("reject1@b.example"), 0).is_some());
+        assert!(faults.roll(&Occasion::plain(Step::Rcpt, Some("a@b.example")), 0).is_none());
+        assert!(faults.roll(&Occasion::plain(Step::Rcpt, None), 0).is_none());
+        assert!(faults.roll(&Occasion::plain(Step::Rcpt, Some("reject1@b.example")), 0).is_some());
     }
 
     #[test]
     fn a_probability_of_nought_never_fires_and_not_a_number_is_a_complaint() {
         let mut faults = Faults::new(vec![Fault::new(Step::Mail, Misdeed::Close).probability(0.0)], 1);
-        assert!((0..1000).all(|_| faults.roll(Step::Mail, None, 0).is_none()));
+        assert!((0..1000).all(|_| faults.roll(&Occasion::plain(Step::Mail, None), 0).is_none()));
         let odd = Fault::new(Step::Mail, Misdeed::Close).probability(f64::NAN);
         assert!(odd.complaint().is_some());
         let odd = Fault::new(Step::Mail, Misdeed::refuse(99, "no"));
         assert!(odd.complaint().is_some());
+    }
+
+    #[test]
+    fn circumstances_that_are_not_so_are_no_occasions() {
+        let plain = Occasion::plain(Step::Mail, None);
+        for (circumstance, fits) in [
+            (Circumstance::Followed, Occasion { followed: true, ..plain }),
+            (Circumstance::BehindContent, Occasion { behind_content: true, ..plain }),
+            (Circumstance::AllRefused, Occasion { addressed: true, ..plain }),
+            (Circumstance::Accepted(2), Occasion { addressed: true, recipients: 2, ..plain }),
+        ] {
+            let fault = Fault::new(Step::Mail, Misdeed::Hang).when(circumstance).times(1);
+            let mut faults = Faults::new(vec![fault], 0);
+            let misfit = Occasion { addressed: true, recipients: 1, ..plain };
+            assert!(faults.roll(&plain, 0).is_none() && faults.roll(&misfit, 0).is_none());
+            assert!(faults.roll(&fits, 0).is_some(), "{circumstance:?}");
+        }
     }
 }

@@ -21,13 +21,21 @@ pub struct Mail {
     pub user: Option<String>,
     /// The authorization identity that it named besides, of PLAIN and SCRAM.
     pub acting_as: Option<String>,
-    /// The name that the client gave in `EHLO` or `HELO`.
+    /// The name that the client gave in `EHLO`, `HELO` or `LHLO`.
     pub helo: String,
     /// The path of `MAIL` without its brackets; empty for the null reverse-path.
     pub reverse_path: String,
-    /// The paths of every accepted `RCPT` without their brackets, in order.
+    /// The parameters of `MAIL` as they were sent, such as `SIZE=10 RET=HDRS`; empty without any.
+    pub parameters: String,
+    /// The paths of every accepted `RCPT` without their brackets, in order; in LMTP of those whose
+    /// final reply accepted the mail.
     pub forward_paths: Vec<String>,
-    /// The content without dot-stuffing, up to and including the last CRLF before the final dot.
+    /// The parameters of the same `RCPT`s, one for each path, as they were sent.
+    pub recipient_parameters: Vec<String>,
+    /// In how many `BDAT` chunks the content came; 0 when it came by `DATA`.
+    pub chunks: usize,
+    /// The content without dot-stuffing, up to and including the last CRLF before the final dot; or
+    /// the octets of the chunks as they were sent.
     pub content: Vec<u8>,
 }
 
@@ -40,7 +48,10 @@ impl fmt::Debug for Mail {
             .field("acting_as", &self.acting_as)
             .field("helo", &self.helo)
             .field("reverse_path", &self.reverse_path)
+            .field("parameters", &self.parameters)
             .field("forward_paths", &self.forward_paths)
+            .field("recipient_parameters", &self.recipient_parameters)
+            .field("chunks", &self.chunks)
             .field("content", &self.content.escape_ascii().to_string())
             .finish()
     }
@@ -78,7 +89,7 @@ pub struct Counts {
     pub lost: u64,
     /// Mails stored, whether or not a fault hid the reply from the client.
     pub mails: u64,
-    /// Recipients of those mails.
+    /// Recipients of those mails; in LMTP those whose final reply accepted the mail.
     pub recipients: u64,
     /// Bytes of content of those mails, without dot-stuffing.
     pub bytes: u64,
@@ -242,7 +253,10 @@ mod tests {
             acting_as: None,
             helo: String::new(),
             reverse_path: String::new(),
+            parameters: String::new(),
             forward_paths: Vec::new(),
+            recipient_parameters: Vec::new(),
+            chunks: 0,
             content: Vec::new(),
         }
     }

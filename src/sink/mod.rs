@@ -6,11 +6,17 @@
 //! queue, relays nothing, and accepts mail from anyone who can reach it.
 //!
 //! What it speaks: `EHLO`, `HELO`, `MAIL`, `RCPT`, `DATA`, `RSET`, `NOOP`, `VRFY`, `HELP` and
-//! `QUIT` of RFC 5321, with enhanced status codes (RFC 2034). It is strict where leniency would
-//! hide a client's mistake: 503 out of sequence, 501 for a space behind the colon or an address
-//! without brackets, 500 for a line that does not end in CRLF, 555 for a parameter that it did not
-//! announce. It speaks TLS from the start or behind `STARTTLS` (RFC 3207) when it is given an
-//! [`Identity`], and `AUTH` (RFC 4954) when it is given users or tokens. Pipelined commands are worked off in order, and their replies leave in one write.
+//! `QUIT` of RFC 5321, with enhanced status codes (RFC 2034); every [`Extension`] that it is told to
+//! offer; and LMTP (RFC 2033) in the place of SMTP. It listens on TCP, and on a Unix socket when it
+//! is given a path. It speaks TLS from the start or behind `STARTTLS` (RFC 3207) when it is given an
+//! [`Identity`], and `AUTH` (RFC 4954) when it is given users or tokens. Pipelined commands are worked
+//! off in order, and their replies leave in one write, announced or not.
+//!
+//! It is strict where leniency would hide a client's mistake: 503 out of sequence, 501 for a space
+//! behind the colon or an address without brackets, 500 for a line that does not end in CRLF, 555
+//! for a parameter that it did not announce. After a `DATA` or `BDAT` that had no accepted recipient,
+//! and after a refused chunk that was not the last, the mail is still under way: `MAIL` is answered
+//! 503 until there was a `RSET`.
 //!
 //! ```
 //! use std::io::{BufRead, BufReader, Write};
@@ -43,10 +49,12 @@ mod connection;
 mod content;
 mod dialogue;
 mod draft;
+mod extension;
 mod fault;
 mod idle;
 mod ledger;
 mod maildir;
+mod parameters;
 mod reply;
 mod server;
 mod stream;
@@ -58,6 +66,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::panic;
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -66,7 +76,8 @@ use smol::channel::{Sender, bounded};
 
 pub use auth::AuthQuirk;
 pub use builder::Builder;
-pub use fault::{Fault, Misdeed, Step};
+pub use extension::Extension;
+pub use fault::{Circumstance, Fault, Misdeed, Step};
 pub use ledger::{Counts, Keep, Mail};
 pub use tls::{Identity, TlsVersion};
 
@@ -76,6 +87,7 @@ use dialogue::Shared;
 use fault::Faults;
 use ledger::Ledger;
 use maildir::Maildir;
+use server::Listener;
 
 /// A running server; dropping it stops it, and waits for its thread to end.
 ///
@@ -90,6 +102,8 @@ use maildir::Maildir;
 /// ```
 pub struct Sink {
     address: SocketAddr,
+    #[cfg(unix)]
+    unix_path: Option<UnixPath>,
     ledger: Arc<Ledger>,
     /// The thread, and the sender whose end stops it.
     running: Option<(Sender<()>, JoinHandle<()>)>,
@@ -113,6 +127,15 @@ impl Sink {
     fn launch(mut settings: Builder) -> io::Result<Self> {
         let listener = server::listen(settings.socket_address())?;
         let address = listener.get_ref().local_addr()?;
+        let mut listeners = vec![Listener::Tcp(listener)];
+        #[cfg(unix)]
+        let unix_path = match settings.unix_path.take() {
+            None => None,
+            Some(path) => {
+                listeners.push(Listener::Unix(server::listen_on_path(&path)?));
+                Some(UnixPath { path, there: true })
+            }
+        };
         let ledger = Arc::new(Ledger::new(settings.keep));
         let maildir = settings.maildir.as_deref();
         let maildir = maildir.map(|path| Maildir::open(path, &settings.hostname)).transpose()?;
@@ -121,6 +144,7 @@ impl Sink {
         let faults = Faults::new(std::mem::take(&mut settings.faults), settings.seed);
         let offer = Offer::new(std::mem::take(&mut settings.auth), &settings.hostname);
         let shared = Shared {
+            announcements: extension::announcements(&settings),
             settings,
             faults: RefCell::new(faults),
             ledger: Arc::clone(&ledger),
@@ -132,8 +156,14 @@ impl Sink {
         let (stop, stopped) = bounded(1);
         let thread = thread::Builder::new()
             .name("smtp-sink".to_owned())
-            .spawn(move || server::run(listener, shared, &stopped))?;
-        Ok(Self { address, ledger, running: Some((stop, thread)) })
+            .spawn(move || server::run(listeners, shared, &stopped))?;
+        Ok(Self {
+            address,
+            #[cfg(unix)]
+            unix_path,
+            ledger,
+            running: Some((stop, thread)),
+        })
     }
 
     /// Where the server listens.
@@ -144,6 +174,12 @@ impl Sink {
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// The path that it listens on, if it was given one (see [`Builder::unix_path`]).
+    #[cfg(unix)]
+    pub fn unix_path(&self) -> Option<&Path> {
+        self.unix_path.as_ref().map(|unix| unix.path.as_path())
     }
 
     /// What it has seen so far. A command is counted before its reply is sent.
@@ -187,8 +223,8 @@ impl Sink {
         self.ledger.wait_for(condition, timeout)
     }
 
-    /// Closes the port and every connection, waits for the thread to end, and returns the last
-    /// counts. Kept mails can still be read. Stopping again changes nothing.
+    /// Closes the port, the Unix socket and every connection, waits for the thread to end, and
+    /// returns the last counts. Kept mails can still be read. Stopping again changes nothing.
     pub fn stop(&mut self) -> Counts {
         if let Some(Err(panicked)) = self.join() {
             panic::resume_unwind(panicked);
@@ -199,7 +235,34 @@ impl Sink {
     fn join(&mut self) -> Option<thread::Result<()>> {
         let (stop, thread) = self.running.take()?;
         drop(stop);
-        Some(thread.join())
+        let ended = thread.join();
+        #[cfg(unix)]
+        self.unix_path.iter_mut().for_each(UnixPath::remove);
+        Some(ended)
+    }
+}
+
+/// The file of a Unix socket, which is removed with it.
+#[cfg(unix)]
+struct UnixPath {
+    path: PathBuf,
+    there: bool,
+}
+
+#[cfg(unix)]
+impl UnixPath {
+    fn remove(&mut self) {
+        if std::mem::take(&mut self.there) {
+            // It may be gone with its folder.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for UnixPath {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

@@ -1,14 +1,11 @@
 //! The replies that the server sends, and what faults make of them.
 //!
 //! Every reply to a command other than the greetings carries an enhanced status code, because the
-//! server announces them (RFC 2034). Nothing here decides which reply is sent.
+//! server announces them (RFC 2034) unless it is told not to. Nothing here decides which reply is sent.
 
 use super::dialogue::Next;
 use super::draft::Spoilt;
 use super::fault::Misdeed;
-
-/// What `EHLO` always announces; a line may stand here only when the server does what it says.
-pub(super) const EXTENSIONS: &[&str] = &["ENHANCEDSTATUSCODES", "HELP"];
 
 pub(super) const READY_FOR_TLS: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
 pub(super) const AUTHENTICATED: &[u8] = b"235 2.7.0 Authenticated\r\n";
@@ -16,6 +13,8 @@ pub(super) const OK: &[u8] = b"250 2.0.0 OK\r\n";
 pub(super) const SENDER_OK: &[u8] = b"250 2.1.0 Sender OK\r\n";
 pub(super) const RECIPIENT_OK: &[u8] = b"250 2.1.5 Recipient OK\r\n";
 pub(super) const GO_AHEAD: &[u8] = b"354 End with a dot on a line of its own\r\n";
+pub(super) const CHUNK_OK: &[u8] = b"250 2.0.0 Chunk accepted\r\n";
+pub(super) const NOTHING_QUEUED: &[u8] = b"250 2.0.0 OK, nothing is queued\r\n";
 pub(super) const STORED: &[u8] = b"250 2.6.0 Mail accepted\r\n";
 pub(super) const CANNOT_VERIFY: &[u8] = b"252 2.1.5 Not verified, but mail is accepted\r\n";
 pub(super) const HELP: &[u8] = b"214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n";
@@ -24,9 +23,14 @@ pub(super) const BYE: &[u8] = b"221 2.0.0 Closing\r\n";
 pub(super) const CLOSING: &[u8] = b"421 4.3.2 Service not available, closing\r\n";
 pub(super) const IDLE: &[u8] = b"421 4.4.2 Idle for too long, closing\r\n";
 pub(super) const TOO_MANY_CONNECTIONS: &[u8] = b"421 4.7.0 Too many connections, closing\r\n";
+pub(super) const TOO_MANY_MAILS: &[u8] = b"421 4.7.0 Too many mails, closing\r\n";
 pub(super) const TOO_MANY_RECIPIENTS: &[u8] = b"452 4.5.3 Too many recipients\r\n";
+pub(super) const TOO_MANY_DOMAINS: &[u8] = b"452 4.5.3 Too many domains of recipients\r\n";
+pub(super) const TOO_LARGE: &[u8] = b"552 5.3.4 Mail is larger than the limit\r\n";
+pub(super) const NO_RECIPIENTS_OF_LMTP: &[u8] = b"503 5.5.1 No recipient was accepted\r\n";
 pub(super) const NO_RECIPIENTS: &[u8] = b"554 5.5.1 No recipient was accepted\r\n";
 
+pub(super) const NO_PIPELINING: &[u8] = b"500 5.5.1 Pipelining not supported, closing\r\n";
 pub(super) const UNKNOWN_COMMAND: &[u8] = b"500 5.5.1 Unknown command\r\n";
 pub(super) const LINE_TOO_LONG: &[u8] = b"500 5.5.2 Line too long\r\n";
 pub(super) const BAD_LINE_END: &[u8] = b"500 5.5.2 A line ends in CRLF and has no CR or NUL\r\n";
@@ -35,6 +39,9 @@ pub(super) const ARGUMENT_MISSING: &[u8] = b"501 5.5.4 Argument missing\r\n";
 pub(super) const BAD_NAME: &[u8] = b"501 5.5.4 Needs a domain or an address literal\r\n";
 pub(super) const BAD_SENDER: &[u8] = b"501 5.1.7 Needs FROM:<address>\r\n";
 pub(super) const BAD_RECIPIENT: &[u8] = b"501 5.1.3 Needs TO:<address>\r\n";
+pub(super) const BAD_PARAMETER: &[u8] = b"501 5.5.4 Bad parameter\r\n";
+pub(super) const BAD_CHUNK: &[u8] = b"501 5.5.4 Needs a size, and LAST or nothing\r\n";
+pub(super) const BAD_QUEUE: &[u8] = b"501 5.5.4 Needs a domain\r\n";
 pub(super) const BAD_AUTH: &[u8] = b"501 5.5.4 Needs a mechanism, and at most an initial response\r\n";
 pub(super) const BAD_BASE64: &[u8] = b"501 5.5.2 Not base64\r\n";
 pub(super) const BAD_ANSWER: &[u8] = b"501 5.5.2 Not what the mechanism says\r\n";
@@ -48,6 +55,9 @@ pub(super) const AUTHENTICATED_ALREADY: &[u8] = b"503 5.5.1 Authenticated alread
 pub(super) const NESTED_MAIL: &[u8] = b"503 5.5.1 A mail is under way\r\n";
 pub(super) const MAIL_FIRST: &[u8] = b"503 5.5.1 MAIL first\r\n";
 pub(super) const RCPT_FIRST: &[u8] = b"503 5.5.1 RCPT first\r\n";
+pub(super) const CHUNKS_BEGUN: &[u8] = b"503 5.5.1 BDAT has begun\r\n";
+pub(super) const CHUNK_BEFORE_REFUSED: &[u8] = b"503 5.5.1 A chunk was refused, RSET first\r\n";
+pub(super) const BDAT_ONLY: &[u8] = b"503 5.5.1 BINARYMIME comes by BDAT\r\n";
 pub(super) const UNKNOWN_MECHANISM: &[u8] = b"504 5.5.4 Unknown mechanism\r\n";
 pub(super) const AUTH_REQUIRED: &[u8] = b"530 5.7.0 Authentication required\r\n";
 pub(super) const BAD_CREDENTIALS: &[u8] = b"535 5.7.8 Wrong user, password or token\r\n";
@@ -63,7 +73,7 @@ const HALF_OF_NONE: &[u8] = b"451 4.3";
 /// The answer to a mail that could not be stored.
 pub(super) fn not_stored(spoilt: Spoilt) -> &'static [u8] {
     match spoilt {
-        Spoilt::TooLarge => b"552 5.3.4 Mail is larger than the limit\r\n",
+        Spoilt::TooLarge => TOO_LARGE,
         Spoilt::DiskFull => b"452 4.3.1 Disk full\r\n",
         Spoilt::Unwritable | Spoilt::Answered => b"451 4.3.0 Mail could not be written\r\n",
     }
@@ -138,7 +148,12 @@ pub(super) fn disfigure(out: &mut Vec<u8>, mark: usize, misdeed: &Misdeed) -> Op
             push(out, *code, text);
             None
         }
-        Misdeed::Refuse(..) | Misdeed::Close421 | Misdeed::Delay(_) => None,
+        Misdeed::Refuse(..)
+        | Misdeed::RefuseUnread(..)
+        | Misdeed::RefuseClose(..)
+        | Misdeed::Close421
+        | Misdeed::Delay(_)
+        | Misdeed::LoseInput => None,
     }
 }
 

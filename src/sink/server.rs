@@ -6,6 +6,12 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
+#[cfg(unix)]
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +19,8 @@ use std::time::Duration;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{self, FutureExt};
 use smol::{Async, LocalExecutor, Timer};
+#[cfg(unix)]
+use socket2::SockAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{Connection, Ending, SCRATCH_SIZE};
@@ -28,7 +36,29 @@ const BACKLOG: i32 = 4096;
 /// How long accepting pauses in a shortage when no connection ends meanwhile.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
 
-/// Opens the listening socket.
+/// A socket that clients connect to.
+pub(super) enum Listener {
+    Tcp(Async<TcpListener>),
+    #[cfg(unix)]
+    Unix(Async<UnixListener>),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Async<TcpStream>> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| stream),
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let stream = listener.accept().await?.0.into_inner()?;
+                // A stream is read, written and shut down in the same way whatever its family, and
+                // nothing else is done with it.
+                Async::new_nonblocking(TcpStream::from(OwnedFd::from(stream)))
+            }
+        }
+    }
+}
+
+/// Opens the listening socket of TCP.
 pub(super) fn listen(address: SocketAddr) -> io::Result<Async<TcpListener>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -37,8 +67,17 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<Async<TcpListener>> {
     Async::new(TcpListener::from(socket))
 }
 
+/// Opens the listening socket of a path, where nothing may be yet.
+#[cfg(unix)]
+pub(super) fn listen_on_path(path: &Path) -> io::Result<Async<UnixListener>> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Async::new(UnixListener::from(OwnedFd::from(socket)))
+}
+
 /// Serves until the other end of `stop` is gone; then every connection is dropped.
-pub(super) fn run(listener: Async<TcpListener>, shared: Shared, stop: &Receiver<()>) {
+pub(super) fn run(listeners: Vec<Listener>, shared: Shared, stop: &Receiver<()>) {
     let executor = Rc::new(LocalExecutor::new());
     let watch = Rc::new(Watch::default());
     if let Some(timeout) = shared.settings.idle_timeout {
@@ -47,15 +86,19 @@ pub(super) fn run(listener: Async<TcpListener>, shared: Shared, stop: &Receiver<
         executor.spawn(keeping).detach();
     }
     let (ended, connection_ended) = bounded(1);
-    let server = Server {
+    let server = Rc::new(Server {
         executor: Rc::downgrade(&executor),
         shared: Rc::new(shared),
         scratch: Rc::new(RefCell::new(vec![0; SCRATCH_SIZE])),
         watch,
         ended,
-    };
-    // A task, because what is given to `run` is polled whenever anything at all has happened.
-    executor.spawn(server.accept(listener, connection_ended)).detach();
+    });
+    // Tasks, because what is given to `run` is polled whenever anything at all has happened.
+    for listener in listeners {
+        let (server, connection_ended) = (Rc::clone(&server), connection_ended.clone());
+        executor.spawn(async move { server.accept(&listener, &connection_ended).await }).detach();
+    }
+    drop(server);
     // Nothing is ever sent: this ends with an error, when the sender is dropped.
     let _ = smol::block_on(executor.run(stop.recv()));
 }
@@ -70,12 +113,12 @@ struct Server {
 }
 
 impl Server {
-    async fn accept(self, listener: Async<TcpListener>, ended: Receiver<()>) {
+    async fn accept(&self, listener: &Listener, ended: &Receiver<()>) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => self.admit(stream),
+                Ok(stream) => self.admit(stream),
                 Err(error) if is_about_one_connection(&error) => {}
-                Err(_) => pause(&ended).await,
+                Err(_) => pause(ended).await,
             }
             // Those who are connected go on while others arrive.
             future::yield_now().await;

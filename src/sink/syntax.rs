@@ -18,8 +18,11 @@ pub(super) enum Verb {
     Quit,
     StartTls,
     Auth,
-    /// A command of the RFCs that this server does not offer.
-    Known,
+    Bdat,
+    /// `EHLO` of LMTP (RFC 2033).
+    Lhlo,
+    Etrn,
+    Expn,
 }
 
 /// What is wrong with an address.
@@ -27,17 +30,18 @@ pub(super) enum Verb {
 pub(super) enum PathError {
     /// Not `KEYWORD:<path>`, or no mailbox in it.
     Syntax,
-    /// An address beyond ASCII, which takes SMTPUTF8 (RFC 6531).
+    /// Beyond ASCII, which takes SMTPUTF8 (RFC 6531), or not even UTF-8.
     NotAscii,
 }
 
 impl Verb {
     /// Splits a line without its CRLF into the command and its arguments.
     pub(super) fn parse(line: &[u8]) -> (Option<Self>, &[u8]) {
-        const TABLE: [(&[u8], Verb); 14] = [
+        const TABLE: [(&[u8], Verb); 16] = [
             (b"RCPT", Verb::Rcpt),
             (b"MAIL", Verb::Mail),
             (b"DATA", Verb::Data),
+            (b"BDAT", Verb::Bdat),
             (b"RSET", Verb::Rset),
             (b"NOOP", Verb::Noop),
             (b"EHLO", Verb::Ehlo),
@@ -45,9 +49,10 @@ impl Verb {
             (b"QUIT", Verb::Quit),
             (b"VRFY", Verb::Vrfy),
             (b"HELP", Verb::Help),
-            (b"EXPN", Verb::Known),
+            (b"EXPN", Verb::Expn),
             (b"AUTH", Verb::Auth),
-            (b"BDAT", Verb::Known),
+            (b"ETRN", Verb::Etrn),
+            (b"LHLO", Verb::Lhlo),
             (b"STARTTLS", Verb::StartTls),
         ];
         let mut parts = line.splitn(2, |&byte| byte == b' ');
@@ -58,10 +63,15 @@ impl Verb {
     }
 }
 
-/// Takes `FROM:<path> parameters` or `TO:<path> parameters` apart.
-pub(super) fn path<'a>(arguments: &'a [u8], keyword: &str) -> Result<(&'a str, &'a str), PathError> {
+/// Takes `FROM:<path> parameters` or `TO:<path> parameters` apart; `utf8` says whether there may be
+/// more than ASCII in it.
+pub(super) fn path<'a>(
+    arguments: &'a [u8],
+    keyword: &str,
+    utf8: bool,
+) -> Result<(&'a str, &'a str), PathError> {
     let text = std::str::from_utf8(arguments).map_err(|_| PathError::NotAscii)?;
-    if !text.is_ascii() {
+    if !utf8 && !text.is_ascii() {
         return Err(PathError::NotAscii);
     }
     let (name, rest) = text.split_at_checked(keyword.len()).ok_or(PathError::Syntax)?;
@@ -90,8 +100,22 @@ fn closing_bracket(text: &str) -> Option<usize> {
     })
 }
 
-/// Whether this is a mailbox in the sense of RFC 5321 §4.1.2, source route included. The lengths of
-/// its parts are not checked: the RFC's are what a server must take at least.
+/// The size of `BDAT size [LAST]`, and whether it is the last one (RFC 3030 §2).
+pub(super) fn chunk(arguments: &[u8]) -> Option<(u64, bool)> {
+    let text = std::str::from_utf8(arguments).ok()?;
+    let (size, last) = match text.split_once(' ') {
+        None => (text, false),
+        Some((size, word)) if word.eq_ignore_ascii_case("LAST") => (size, true),
+        Some(_) => return None,
+    };
+    // A plus sign would pass `parse`.
+    let size = size.bytes().all(|byte| byte.is_ascii_digit()).then(|| size.parse().ok())??;
+    Some((size, last))
+}
+
+/// Whether this is a mailbox in the sense of RFC 5321 §4.1.2, source route included, or of RFC 6531
+/// §3.3 when it is not ASCII. The lengths of its parts are not checked: the RFC's are what a server
+/// must take at least.
 pub(super) fn is_mailbox(path: &str) -> bool {
     let address = match path.strip_prefix('@').map(|route| route.split_once(':')) {
         None => path,
@@ -117,16 +141,17 @@ fn local_part_end(address: &str) -> Option<usize> {
         escaped = byte == b'\\' && !escaped;
         ends
     })?;
-    let clean = quoted.get(..end)?.bytes().all(|byte| (b' '..0x7f).contains(&byte));
+    let clean = quoted.get(..end)?.bytes().all(|byte| (b' '..0x7f).contains(&byte) || !byte.is_ascii());
     clean.then_some(end.saturating_add(2))
 }
 
-/// The bytes of an unquoted local part (RFC 5321 `atext`, and the dot).
+/// The bytes of an unquoted local part (RFC 5321 `atext`, and the dot; RFC 6531 adds UTF-8).
 fn is_atom_or_dot(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !br#"<>()[]\,;:@""#.contains(&byte)
+    byte.is_ascii_graphic() && !br#"<>()[]\,;:@""#.contains(&byte) || !byte.is_ascii()
 }
 
-/// A domain name or an address literal; underscores pass, as they do in most servers.
+/// A domain name, which may be in UTF-8, or an address literal; underscores pass, as they do in most
+/// servers.
 pub(super) fn is_domain(domain: &str) -> bool {
     match domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(literal) => {
@@ -134,7 +159,7 @@ pub(super) fn is_domain(domain: &str) -> bool {
                 && literal.bytes().all(|byte| byte.is_ascii_graphic() && !b"[]\\".contains(&byte))
         }
         None => {
-            let label = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            let label = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || !byte.is_ascii();
             domain.split('.').all(|part| !part.is_empty() && part.bytes().all(label))
         }
     }
@@ -154,14 +179,15 @@ mod tests {
 
     #[test]
     fn a_path_stands_in_brackets_right_behind_the_colon() {
-        assert_eq!(path(b"FROM:<>", "FROM:"), Ok(("", "")));
-        assert_eq!(path(b"from:<a@b.example> SIZE=1 X", "FROM:"), Ok(("a@b.example", "SIZE=1 X")));
-        assert_eq!(path(br#"TO:<"a>\"b"@c.example>"#, "TO:"), Ok((r#""a>\"b"@c.example"#, "")));
+        assert_eq!(path(b"FROM:<>", "FROM:", false), Ok(("", "")));
+        assert_eq!(path(b"from:<a@b.example> SIZE=1 X", "FROM:", false), Ok(("a@b.example", "SIZE=1 X")));
+        assert_eq!(path(br#"TO:<"a>\"b"@c.example>"#, "TO:", false), Ok((r#""a>\"b"@c.example"#, "")));
         for bad in ["TO: <a@b>", "TO:a@b", "TO:<a@b", "FROM:<a@b>", "TO:<a@b>x", "TO", ""] {
-            assert_eq!(path(bad.as_bytes(), "TO:"), Err(PathError::Syntax), "{bad}");
+            assert_eq!(path(bad.as_bytes(), "TO:", false), Err(PathError::Syntax), "{bad}");
         }
-        assert_eq!(path("TO:<ä@b.example>".as_bytes(), "TO:"), Err(PathError::NotAscii));
-        assert_eq!(path(b"TO:<\xff@b>", "TO:"), Err(PathError::NotAscii));
+        assert_eq!(path("TO:<ä@b.example>".as_bytes(), "TO:", false), Err(PathError::NotAscii));
+        assert_eq!(path("TO:<ä@b.example>".as_bytes(), "TO:", true), Ok(("ä@b.example", "")));
+        assert_eq!(path(b"TO:<\xff@b>", "TO:", true), Err(PathError::NotAscii));
     }
 
     #[test]
@@ -174,12 +200,23 @@ mod tests {
             "a@[127.0.0.1]",
             "a@[IPv6:::1]",
             "@relay.example,@b.example:a@c.example",
+            "ä@ö.example",
         ] {
             assert!(is_mailbox(good), "{good}");
         }
         for bad in ["", "a", "@", "a@", "@b", "a b@c", "a@b c", "a@b..c", "a@[]", "a@b@c", "a\r@b", r#""a@b"#]
         {
             assert!(!is_mailbox(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_has_a_size_and_may_be_the_last() {
+        assert_eq!(chunk(b"0"), Some((0, false)));
+        assert_eq!(chunk(b"86 last"), Some((86, true)));
+        assert_eq!(chunk(b"18446744073709551615 LAST"), Some((u64::MAX, true)));
+        for bad in ["", "LAST", "-1", "+1", "1 2", "1 LAST LAST", "18446744073709551616", "1  LAST"] {
+            assert_eq!(chunk(bad.as_bytes()), None, "{bad}");
         }
     }
 }

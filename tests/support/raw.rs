@@ -59,6 +59,11 @@ impl Client<TlsStream<TcpStream>> {
 }
 
 impl<S: Read + Write> Client<S> {
+    /// Speaks over this.
+    pub fn over(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
+    }
+
     /// Reads the greeting and says EHLO; returns what is announced.
     pub fn hello(&mut self) -> String {
         assert!(self.reply().starts_with("220 "));

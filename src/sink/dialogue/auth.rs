@@ -38,14 +38,6 @@ impl Dialogue {
         self.shared.offer.settings().required && self.login.is_none()
     }
 
-    /// Whether `MAIL` may have this: `AUTH=<xtext>` where AUTH is announced (RFC 4954 §5). Who it
-    /// names is not looked at.
-    pub(super) fn knows_parameter(&self, text: &str) -> bool {
-        let value = text.split_at_checked(5).filter(|(key, _)| key.eq_ignore_ascii_case("AUTH="));
-        value.is_some_and(|(_, value)| !value.is_empty() && !value.contains([' ', '=']))
-            && self.auth_announced().is_some()
-    }
-
     /// Obeys `AUTH mechanism [initial response]`.
     pub(super) fn auth(&mut self, line: &[u8], arguments: &[u8], out: &mut Vec<u8>) -> Option<Next> {
         if self.shared.offer.announcement().is_none() {
