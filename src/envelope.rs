@@ -4,16 +4,25 @@
 //! UTF-8 of RFC 6531 §3.3), and cannot change afterwards, so that the command encoder may write it
 //! as it stands. It must never let CR, LF, NUL or any other control character through: one such
 //! octet in an address would be a command of the attacker's choice.
+//!
+//! An address whose domain is international and whose local part is ASCII goes onto the wire with
+//! the `xn--` form of its domain, which any server takes. It is converted once, when the address is
+//! built; what is shown and compared stays as it was given. Where the local part is international as
+//! well, the address needs SMTPUTF8 and is sent as it was given.
 
 use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+mod attached;
 mod grammar;
+mod text;
 
+use attached::Attached;
 pub use grammar::{AddressError, AddressErrorKind};
-use grammar::{check_domain, check_mailbox, fail, scan_local_part, without_brackets};
+use grammar::{check_domain, check_mailbox, scan_local_part, without_brackets};
+use text::{Text, a_labels};
 
 /// Most octets in a local part (RFC 5321 §4.5.3.1.1).
 pub const MAX_LOCAL_PART: usize = 64;
@@ -44,39 +53,48 @@ pub const MAX_RECIPIENTS: usize = 100_000;
 /// # Ok::<(), smtp_bulk::envelope::AddressError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ReversePath(Box<str>);
+pub struct ReversePath(Text);
 
 impl ReversePath {
     /// The null reverse-path, `<>` on the wire.
     #[must_use]
     pub fn null() -> Self {
-        Self(Box::default())
+        Self(Text::empty())
     }
 
     /// Whether this is the null reverse-path.
     #[must_use]
     pub fn is_null(&self) -> bool {
-        self.0.is_empty()
+        self.as_str().is_empty()
     }
 
-    /// The address without angle brackets; empty when null.
+    /// The address as it was given, without angle brackets; empty when null.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.given()
     }
 
-    /// Whether the address is pure ASCII; any other needs a server with SMTPUTF8 (RFC 6531).
+    /// The address as it goes onto the wire: an international domain behind a local part of ASCII
+    /// is in its `xn--` form.
+    #[must_use]
+    pub fn wire(&self) -> &str {
+        self.0.wire()
+    }
+
+    /// Whether the address is pure ASCII on the wire; any other needs a server with SMTPUTF8 (RFC
+    /// 6531).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
-        self.0.is_ascii()
+        self.wire().is_ascii()
     }
 
-    fn check(text: &str) -> Result<&str, AddressError> {
+    /// What stands between the brackets, if there are any, and where it begins.
+    fn check(text: &str) -> Result<(&str, usize), AddressError> {
         let (bare, offset) = without_brackets(text)?;
         if !bare.is_empty() {
             check_mailbox(bare).map_err(|error| error.moved(offset))?;
         }
-        Ok(bare)
+        Ok((bare, offset))
     }
 }
 
@@ -84,7 +102,8 @@ impl FromStr for ReversePath {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        Self::check(text).map(|bare| Self(bare.into()))
+        let (bare, offset) = Self::check(text)?;
+        Text::new(bare).map(Self).map_err(|error| error.moved(offset))
     }
 }
 
@@ -100,14 +119,14 @@ impl TryFrom<String> for ReversePath {
     type Error = AddressError;
 
     fn try_from(text: String) -> Result<Self, AddressError> {
-        let checked = boxed(Self::check(&text)?, &text);
-        Ok(Self(checked.unwrap_or_else(|| text.into_boxed_str())))
+        // Without brackets the text may be kept as it is.
+        if Self::check(&text)?.0.len() < text.len() { text.parse() } else { Text::owned(text).map(Self) }
     }
 }
 
 impl fmt::Display for ReversePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 
@@ -125,44 +144,54 @@ impl fmt::Display for ReversePath {
 /// # Ok::<(), smtp_bulk::envelope::AddressError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ForwardPath(Box<str>);
+pub struct ForwardPath(Text);
 
 impl ForwardPath {
-    /// The address without angle brackets.
+    /// The address as it was given, without angle brackets.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.given()
     }
 
-    /// Whether the address is pure ASCII; any other needs a server with SMTPUTF8 (RFC 6531).
+    /// The address as it goes onto the wire: an international domain behind a local part of ASCII
+    /// is in its `xn--` form.
+    #[must_use]
+    pub fn wire(&self) -> &str {
+        self.0.wire()
+    }
+
+    /// Whether the address is pure ASCII on the wire; any other needs a server with SMTPUTF8 (RFC
+    /// 6531).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
-        self.0.is_ascii()
+        self.wire().is_ascii()
     }
 
     /// What stands before the `@`, quotes and all; everything for a bare `Postmaster`.
     #[must_use]
     pub fn local_part(&self) -> &str {
-        self.split().map_or(&self.0, |(local_part, _)| local_part)
+        self.split().map_or(self.as_str(), |(local_part, _)| local_part)
     }
 
-    /// What stands behind the `@`: a domain or an address literal; `None` for a bare `Postmaster`.
+    /// What stands behind the `@`, as it was given: a domain or an address literal; `None` for a bare
+    /// `Postmaster`.
     #[must_use]
     pub fn domain(&self) -> Option<&str> {
         self.split().map(|(_, domain)| domain)
     }
 
     fn split(&self) -> Option<(&str, &str)> {
-        let (local_part, rest) = self.0.split_at_checked(scan_local_part(&self.0).ok()?)?;
+        let (local_part, rest) = self.as_str().split_at_checked(scan_local_part(self.as_str()).ok()?)?;
         Some((local_part, rest.strip_prefix('@')?))
     }
 
-    fn check(text: &str) -> Result<&str, AddressError> {
+    /// What stands between the brackets, if there are any, and where it begins.
+    fn check(text: &str) -> Result<(&str, usize), AddressError> {
         let (bare, offset) = without_brackets(text)?;
         if !bare.eq_ignore_ascii_case("postmaster") {
             check_mailbox(bare).map_err(|error| error.moved(offset))?;
         }
-        Ok(bare)
+        Ok((bare, offset))
     }
 }
 
@@ -170,7 +199,8 @@ impl FromStr for ForwardPath {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        Self::check(text).map(|bare| Self(bare.into()))
+        let (bare, offset) = Self::check(text)?;
+        Text::new(bare).map(Self).map_err(|error| error.moved(offset))
     }
 }
 
@@ -186,14 +216,14 @@ impl TryFrom<String> for ForwardPath {
     type Error = AddressError;
 
     fn try_from(text: String) -> Result<Self, AddressError> {
-        let checked = boxed(Self::check(&text)?, &text);
-        Ok(Self(checked.unwrap_or_else(|| text.into_boxed_str())))
+        // Without brackets the text may be kept as it is.
+        if Self::check(&text)?.0.len() < text.len() { text.parse() } else { Text::owned(text).map(Self) }
     }
 }
 
 impl fmt::Display for ForwardPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 
@@ -206,16 +236,17 @@ impl From<ForwardPath> for Vec<ForwardPath> {
 
 /// The name we greet a server with: a domain or an address literal (RFC 5321 §4.1.1.1).
 ///
-/// ASCII only: no server has offered SMTPUTF8 before it is greeted, so an international name goes
-/// here in its `xn--` form (RFC 6531 §3.7.1). At most [`MAX_DOMAIN`] octets.
+/// No server has offered SMTPUTF8 before it is greeted, so an international name is put into its
+/// `xn--` form (RFC 6531 §3.7.1). At most [`MAX_DOMAIN`] octets.
 ///
 /// ```
 /// use smtp_bulk::envelope::Domain;
 /// use std::net::Ipv6Addr;
 ///
 /// assert_eq!(Domain::from_ip(Ipv6Addr::LOCALHOST.into()).as_str(), "[IPv6:::1]");
-/// assert!("client.example".parse::<Domain>().is_ok());
+/// assert_eq!("bücher.example".parse::<Domain>()?.as_str(), "xn--bcher-kva.example");
 /// assert!("client.example\r\nMAIL".parse::<Domain>().is_err());
+/// # Ok::<(), smtp_bulk::envelope::AddressError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Domain(Box<str>);
@@ -238,20 +269,14 @@ impl Domain {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    fn check(text: &str) -> Result<(), AddressError> {
-        if let Some((offset, found)) = text.char_indices().find(|(_, c)| !c.is_ascii()) {
-            return fail(AddressErrorKind::UnexpectedCharacter(found), offset);
-        }
-        check_domain(text)
-    }
 }
 
 impl FromStr for Domain {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        Self::check(text).map(|()| Self(text.into()))
+        check_domain(text)?;
+        a_labels(text).map(|name| Self(name.into()))
     }
 }
 
@@ -267,17 +292,21 @@ impl TryFrom<String> for Domain {
     type Error = AddressError;
 
     fn try_from(text: String) -> Result<Self, AddressError> {
-        Self::check(&text).map(|()| Self(text.into_boxed_str()))
+        if !text.is_ascii() {
+            return text.parse();
+        }
+        check_domain(&text).map(|()| Self(text.into_boxed_str()))
     }
 }
 
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 
-/// One sender and one or more recipients.
+/// One sender and one or more recipients, and what is asked of the server for them: see
+/// [`parameters`](crate::parameters).
 ///
 /// ```
 /// use smtp_bulk::envelope::Envelope;
@@ -290,6 +319,7 @@ impl fmt::Display for Domain {
 pub struct Envelope {
     from: ReversePath,
     to: Box<[ForwardPath]>,
+    attached: Option<Box<Attached>>,
 }
 
 impl Envelope {
@@ -305,7 +335,7 @@ impl Envelope {
         if to.len() > MAX_RECIPIENTS {
             return Err(EnvelopeError::TooManyRecipients);
         }
-        Ok(Self { from, to: to.into_boxed_slice() })
+        Ok(Self { from, to: to.into_boxed_slice(), attached: None })
     }
 
     /// Checks addresses and puts them together; reads at most [`MAX_RECIPIENTS`] + 1 of them.
@@ -337,13 +367,13 @@ impl Envelope {
         &self.to
     }
 
-    /// Whether all addresses are pure ASCII; otherwise the mail needs SMTPUTF8 (RFC 6531).
+    /// Whether all addresses are pure ASCII on the wire; otherwise the mail needs SMTPUTF8 (RFC 6531).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.from.is_ascii() && self.to.iter().all(ForwardPath::is_ascii)
     }
 
-    /// Gives sender and recipients back by value.
+    /// Gives sender and recipients back by value, without their parameters.
     #[must_use]
     pub fn into_parts(self) -> (ReversePath, Vec<ForwardPath>) {
         (self.from, self.to.into_vec())
@@ -383,11 +413,6 @@ impl fmt::Display for EnvelopeError {
 }
 
 impl Error for EnvelopeError {}
-
-/// `bare` in a box of its own, or `None` when it is the whole of `text`, which is then moved.
-fn boxed(bare: &str, text: &str) -> Option<Box<str>> {
-    (bare.len() != text.len()).then(|| bare.into())
-}
 
 #[cfg(test)]
 mod tests {
@@ -556,10 +581,10 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_name_is_ascii_and_one_word() {
+    fn a_greeting_name_is_one_word() {
         assert_eq!(Domain::try_from("client.example").unwrap().to_string(), "client.example");
         assert!(Domain::try_from(String::from("xn--blbr-roah.example")).is_ok());
-        for text in ["", "blåbær.example", "a b", "a\r\nb", "a.", "<a>", "[a]", "a@b"] {
+        for text in ["", "a b", "a\r\nb", "a.", "<a>", "[a]", "a@b"] {
             assert!(text.parse::<Domain>().is_err(), "{text:?}");
         }
     }
@@ -654,6 +679,9 @@ mod tests {
             return false;
         };
         assert_clean(text, path.as_str());
+        assert_clean(text, path.wire());
+        assert_eq!(path.wire().parse::<ForwardPath>().unwrap().wire(), path.wire());
+        assert!(path.is_ascii() || !path.local_part().is_ascii(), "{text:?}");
         assert_eq!(path.as_str().parse().as_ref(), Ok(&path));
         assert_eq!(format!("<{path}>").parse().as_ref(), Ok(&path));
         match path.domain() {

@@ -33,7 +33,7 @@
 //! behind it, and only the last one waits, reads a clock or touches a socket.
 //!
 //! **Wire.** Plain values that are checked when they are built and cannot fail
-//! afterwards: the addresses of [`envelope`], the [`reply`] and the reader that
+//! afterwards: the addresses of [`envelope`], the [`parameters`] that go with them, the [`reply`] and the reader that
 //! finds it in a stream of octets, the [`command`] and the one encoder that
 //! writes it, the [`Extensions`] of a server, the [`content`], whose dots are
 //! stuffed and line ends mended while it is copied out, and what is asked of
@@ -78,6 +78,7 @@ mod mailer;
 mod message;
 mod net_smtp;
 mod outcome;
+pub mod parameters;
 pub mod reply;
 mod security;
 pub mod session;
@@ -96,7 +97,7 @@ pub use coordinator::Standing;
 pub use envelope::{Domain, Envelope, ForwardPath, ReversePath};
 pub use error::{Error, Full};
 pub use event::{Event, EventKind, Evidence, Handler, MessageVerdict, SessionVerdict, UnknownCode, Verdict};
-pub use extensions::{Extension, Extensions};
+pub use extensions::{Extension, ExtensionSet, Extensions};
 pub use failure::Failure;
 pub use fault::IoFault;
 pub use host::{Backoff, Hello, Host, LaneId};

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::content::Content;
 use crate::envelope::Envelope;
+use crate::extensions::{Extension, ExtensionSet};
 
 /// The caller's own name for a message: not the header field Message-ID,
 /// which is the content's business.
@@ -64,20 +65,22 @@ pub struct Message {
     id: MessageId,
     envelope: Envelope,
     content: Content,
+    /// Apart, because most messages have none of it and a backlog has many.
+    terms: Option<Box<Terms>>,
+}
+
+/// How a message is to be sent, or not.
+#[derive(Clone, Debug, Default)]
+struct Terms {
     expires: Option<Instant>,
     all_or_nothing: bool,
+    required: ExtensionSet,
 }
 
 impl Message {
     /// A mail with this envelope and content.
     pub fn new(envelope: Envelope, content: impl Into<Content>) -> Message {
-        Message {
-            id: MessageId::None,
-            envelope,
-            content: content.into(),
-            expires: None,
-            all_or_nothing: false,
-        }
+        Message { id: MessageId::None, envelope, content: content.into(), terms: None }
     }
 
     /// Names the message; the name comes back in every event and report.
@@ -89,14 +92,31 @@ impl Message {
     /// The message is not begun at or after this time, but reported abandoned.
     /// An attempt that is under way is finished.
     pub fn expires(mut self, at: Instant) -> Message {
-        self.expires = Some(at);
+        self.terms_mut().expires = Some(at);
         self
     }
 
     /// Gives up the whole message at the first refused recipient, instead of
     /// going on with the others.
     pub fn all_or_nothing(mut self) -> Message {
-        self.all_or_nothing = true;
+        self.terms_mut().all_or_nothing = true;
+        self
+    }
+
+    /// The message is refused by the client where the server lacks this
+    /// extension, even one that the message could go without.
+    ///
+    /// ```
+    /// use smtp_bulk::{Envelope, Extension, Message};
+    ///
+    /// let envelope = Envelope::parse("news@example.org", ["ann@example.net"])?;
+    /// let message = Message::new(envelope, "Subject: hello\r\n\r\nHello.\r\n").require(Extension::Dsn);
+    /// assert!(message.needs().contains(Extension::Dsn));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn require(mut self, extension: Extension) -> Message {
+        let terms = self.terms_mut();
+        terms.required = terms.required.with(extension);
         self
     }
 
@@ -117,12 +137,25 @@ impl Message {
 
     /// When it may no longer be begun.
     pub fn expiry(&self) -> Option<Instant> {
-        self.expires
+        self.terms.as_deref()?.expires
     }
 
     /// Whether the first refused recipient gives up the whole message.
     pub fn is_all_or_nothing(&self) -> bool {
-        self.all_or_nothing
+        self.terms.as_deref().is_some_and(|terms| terms.all_or_nothing)
+    }
+
+    /// The extensions without which it is not sent: what its envelope needs,
+    /// and what was required besides.
+    pub fn needs(&self) -> ExtensionSet {
+        let required = self.terms.as_deref().map_or(ExtensionSet::EMPTY, |terms| terms.required);
+        self.envelope.needs().union(required)
+    }
+
+    /// The same message for those recipients alone whose place, the first
+    /// being 0, `keep` is true for; `None` when there is no such recipient.
+    pub(crate) fn for_recipients(self, keep: impl FnMut(usize) -> bool) -> Option<Message> {
+        Some(Message { envelope: self.envelope.subset(keep)?, ..self })
     }
 
     /// Envelope and content.
@@ -134,5 +167,39 @@ impl Message {
     pub fn with_envelope(mut self, envelope: Envelope) -> Message {
         self.envelope = envelope;
         self
+    }
+
+    fn terms_mut(&mut self) -> &mut Terms {
+        self.terms.get_or_insert_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extensions::Extension::{Dsn, RequireTls, SmtpUtf8};
+    use crate::parameters::MailParameters;
+
+    fn message() -> Message {
+        Message::new(Envelope::parse("news@example.org", ["ann@example.net", "bob@example.net"]).unwrap(), "")
+    }
+
+    #[test]
+    fn a_message_needs_what_its_envelope_needs_and_what_was_required() {
+        assert!(message().needs().is_empty());
+        let envelope = message().envelope().clone().with_mail_parameters(MailParameters::new().require_tls());
+        let all = message().with_envelope(envelope).require(Dsn).require(SmtpUtf8);
+        assert_eq!(all.needs(), [Dsn, SmtpUtf8, RequireTls].into_iter().collect());
+    }
+
+    #[test]
+    fn a_message_for_some_recipients_is_the_same_in_all_else() {
+        let now = Instant::now();
+        let whole = message().id(7).all_or_nothing().require(Dsn).expires(now);
+        let part = whole.clone().for_recipients(|place| place == 1).unwrap();
+        assert_eq!(part.envelope().recipients()[0].as_str(), "bob@example.net");
+        assert_eq!((part.message_id(), part.expiry()), (&MessageId::Number(7), Some(now)));
+        assert!(part.is_all_or_nothing() && part.needs().contains(Dsn));
+        assert!(whole.for_recipients(|_| false).is_none());
     }
 }

@@ -4,11 +4,12 @@
 use std::fmt;
 
 use crate::content::ContentError;
-use crate::envelope::{Envelope, ForwardPath};
+use crate::envelope::ForwardPath;
 use crate::extensions::Extension;
 use crate::failure::Failure;
 use crate::host::LaneId;
 use crate::message::Message;
+use crate::parameters::Unfit;
 use crate::reply::{Reply, ReplyBuf};
 use crate::session::Step;
 
@@ -51,6 +52,21 @@ pub enum ClientReason {
     Content(ContentError),
     /// It needs an extension that the server, or this client, lacks.
     MissingExtension(Extension),
+    /// Its content is larger than the server takes (SIZE, RFC 1870 §4).
+    TooLarge {
+        /// Octets of the content.
+        size: u64,
+        /// Octets that the server takes.
+        limit: u64,
+    },
+    /// All or none of its recipients are to get it, and there are more than
+    /// one transaction takes.
+    TooManyRecipients {
+        /// How many recipients one transaction takes.
+        limit: u32,
+    },
+    /// It asks for something outside the bounds that the server states.
+    Unfit(Unfit),
 }
 
 impl fmt::Display for ClientReason {
@@ -60,6 +76,16 @@ impl fmt::Display for ClientReason {
             ClientReason::MissingExtension(extension) => {
                 write!(f, "the message needs {}, which is not to be had", extension.keyword())
             }
+            ClientReason::TooLarge { size, limit } => {
+                write!(f, "the message has {size} octets, and the server takes {limit}")
+            }
+            ClientReason::TooManyRecipients { limit } => {
+                write!(
+                    f,
+                    "all or none are to get the message, and the server takes {limit} recipients at once"
+                )
+            }
+            ClientReason::Unfit(unfit) => fmt::Display::fmt(unfit, f),
         }
     }
 }
@@ -265,11 +291,35 @@ impl<'a> Report<'a> {
     pub fn into_undelivered(self) -> Option<Message> {
         let keep = |outcome: Outcome<'_>| !matches!(outcome, Outcome::Delivered(_) | Outcome::InDoubt(_));
         let open: Vec<bool> = self.recipients().map(|recipient| keep(recipient.outcome)).collect();
-        let envelope = self.message.envelope();
-        let mut open = open.iter();
-        let to: Vec<ForwardPath> =
-            envelope.recipients().iter().filter(|_| open.next() == Some(&true)).cloned().collect();
-        let envelope = Envelope::new(envelope.from().clone(), to).ok()?;
-        Some(self.message.with_envelope(envelope))
+        self.message.for_recipients(|place| open.get(place) == Some(&true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_of_the_client_say_what_is_asked_and_what_is_to_be_had() {
+        for (reason, text) in [
+            (
+                ClientReason::MissingExtension(Extension::RequireTls),
+                "the message needs REQUIRETLS, which is not to be had",
+            ),
+            (
+                ClientReason::TooLarge { size: 2_000, limit: 1_000 },
+                "the message has 2000 octets, and the server takes 1000",
+            ),
+            (
+                ClientReason::TooManyRecipients { limit: 100 },
+                "all or none are to get the message, and the server takes 100 recipients at once",
+            ),
+            (
+                ClientReason::Unfit(Unfit::HoldFor { seconds: 90, maximum: 60 }),
+                "the message is to be held for 90 s, and the server holds for 60 s",
+            ),
+        ] {
+            assert_eq!(reason.to_string(), text);
+        }
     }
 }

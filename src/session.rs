@@ -163,13 +163,13 @@ impl Session {
 
     /// Sends MAIL.
     pub fn mail(&mut self, from: &ReversePath, now: Instant) {
-        self.begin(Command::Mail(from), Step::Mail, 0, now);
+        self.begin(Command::mail(from), Step::Mail, 0, now);
         self.transaction = Transaction::Begun;
     }
 
     /// Sends RCPT for the mail's recipient number `recipient`.
     pub fn rcpt(&mut self, to: &ForwardPath, recipient: u32, now: Instant) {
-        self.begin(Command::Rcpt(to), Step::Rcpt, recipient, now);
+        self.begin(Command::rcpt(to), Step::Rcpt, recipient, now);
     }
 
     /// Opens the content, and when that succeeds sends DATA. The content is

@@ -243,7 +243,7 @@ fn a_panic_at_a_content_that_fails_loses_no_mail() {
         message(number, Content::reader(move || Ok(Box::new(fails()))))
     };
     let foreign: Make = |number| {
-        let envelope = Envelope::parse("news@example.org", [format!("{number}@b\u{fc}cher.example")]);
+        let envelope = Envelope::parse("news@example.org", [format!("b\u{fc}cher{number}@example.net")]);
         Message::new(envelope.unwrap(), "hello\r\n").id(number)
     };
     let cases = [

@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
             "message",
             "fault",
             "security",
+            "parameters",
         ],
     ),
     ("protocol", &["auth", "failure", "session", "timeouts"]),

@@ -77,6 +77,8 @@ pub enum AddressErrorKind {
     MisplacedHyphen,
     /// A label of the domain has more than 63 octets.
     LabelTooLong,
+    /// An international domain has no `xn--` form (RFC 5891).
+    BadInternationalDomain,
     /// `[…]` holds no IPv4 address, `IPv6:` address, or `tag:content`.
     BadAddressLiteral,
     /// A character that may not stand here.
@@ -102,6 +104,7 @@ impl fmt::Display for AddressErrorKind {
             Self::EmptyDomain => "the domain is empty",
             Self::MisplacedHyphen => "misplaced hyphen in the domain",
             Self::LabelTooLong => "a label of the domain has more than 63 octets",
+            Self::BadInternationalDomain => "the domain has no xn-- form",
             Self::BadAddressLiteral => "malformed address literal",
             Self::UnexpectedCharacter(found) => {
                 return write!(f, "unexpected character '{}'", found.escape_default());
