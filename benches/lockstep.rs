@@ -1,13 +1,17 @@
 //! Compares this crate with the floor: a bare blocking client that makes only the system calls
-//! that four round trips per mail need.
+//! that the round trips of a mail need, at each level of pipelining.
 //!
 //! One binary, three roles, each a process of its own, so that no role's CPU time or memory is
 //! counted as another's: the server, the floor and ours. Started without a role it is the
 //! orchestrator, which runs floor and ours in turn and prints the table of `docs/PERFORMANCE.md`:
 //!
 //! ```text
-//! cargo bench --bench lockstep -- [--quick] [--rounds R] [--only N] [--mails M] [--no-strace] [--control]
+//! cargo bench --bench lockstep -- [--quick] [--level 0|1|2] [--depth K] [--rounds R] [--only N] [--mails M]
+//!     [--no-strace] [--control]
 //! ```
+//!
+//! `--level` and `--depth` choose what is compared, and may be given several times; `--only` is for
+//! one number of sessions.
 //!
 //! Started by `cargo test --all-targets` (no `--bench` among the arguments) it only proves that
 //! the roles still work together. It must never judge a figure: it prints, people judge.
@@ -26,6 +30,7 @@ mod lockstep {
     pub mod spawn;
     pub mod strace;
     pub mod table;
+    pub mod way;
 }
 
 use std::error::Error;
@@ -53,7 +58,7 @@ fn play(arguments: &[String]) -> Result<()> {
     match role {
         spawn::SERVER => {
             gauge::raise_descriptor_limit(0)?;
-            server::serve()
+            server::serve(rest)
         }
         spawn::FLOOR | spawn::OURS => {
             let plan = Plan::from_arguments(rest)?;
@@ -68,8 +73,10 @@ fn play(arguments: &[String]) -> Result<()> {
 
 fn compare(options: &Options) -> Result<()> {
     let mut results = Vec::new();
-    for &sessions in &options.sessions {
-        results.push(rounds::compare(options, sessions)?);
+    for &way in &options.ways {
+        for &sessions in &options.sessions {
+            results.push(rounds::compare(options, way, sessions)?);
+        }
     }
     print!("{}", table::markdown(options, &results));
     Ok(())

@@ -23,8 +23,10 @@ mod lockstep {
     pub mod gauge;
     pub mod machine;
     pub mod options;
+    pub mod server;
     pub mod spawn;
     pub mod strace;
+    pub mod way;
 }
 
 mod tls {

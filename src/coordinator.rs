@@ -1,4 +1,4 @@
-//! All connections, without any input or output: deals one mail to each lane,
+//! All connections, without any input or output: deals mails to the lanes,
 //! judges what the sessions were answered, and decides what becomes of mails
 //! and connections. It waits for nothing and moves no byte; whoever moves
 //! bytes decides nothing. The two alternate, and the alternation is the
@@ -11,12 +11,19 @@
 //!               └──── requeue ─────┘
 //! ```
 
+mod asking;
+mod compose;
+mod dealing;
 mod desk;
+mod fate;
 mod gate;
 mod judge;
 mod lane;
+mod learning;
 mod mail;
+mod manners;
 mod opening;
+mod terms;
 
 #[cfg(test)]
 mod tests;
@@ -24,12 +31,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use asking::NoReply;
 pub use desk::BatchSettings;
 use desk::Desk;
 use gate::Gate;
 use judge::Judge;
 use lane::Bench;
 pub use lane::{Lane, Link, Standing};
+pub use manners::Lesson;
 
 use crate::event::Handler;
 use crate::host::{HostSettings, LaneId};
@@ -53,6 +62,9 @@ pub struct Progress {
     pub untried: usize,
     /// Lanes that have a connection, or are making one.
     pub connected: usize,
+    /// Lanes whose server waits for a content, with which the envelope of another
+    /// mail could go: see [`Coordinator::set_feeding`].
+    pub hungry: usize,
     /// When to settle again even if no byte moves.
     pub wake_at: Option<Instant>,
 }
@@ -74,12 +86,14 @@ pub struct Coordinator {
     desk: Desk,
     /// Run the next batch even if it is short.
     flushing: bool,
+    /// More messages are at hand than were taken.
+    feeding: bool,
     /// No connection is to be made any more.
     closing: bool,
     /// How many hosts there are.
     hosts: usize,
-    /// Lanes that could be dealt a mail at the last settle.
-    free: usize,
+    /// How many mails free lanes could be dealt at the last settle.
+    room: usize,
     /// Where the next deal starts, so that a short batch wears all lanes alike.
     first_lane: usize,
     started: Instant,
@@ -101,15 +115,17 @@ impl Coordinator {
             }
         }
         assert!(lanes.len() <= MAX_LANES, "too many lanes");
-        let desk = Desk::new(settings, lanes.len(), &hosts);
+        let capacity = hosts.iter().map(|host| host.threads as usize * host.most_held()).sum();
+        let desk = Desk::new(settings, capacity, &hosts);
         let hosts = hosts.len();
         Coordinator {
             lanes,
             desk,
             hosts,
+            room: 0,
             flushing: false,
+            feeding: false,
             closing: false,
-            free: 0,
             first_lane: 0,
             started: now,
         }
@@ -117,8 +133,8 @@ impl Coordinator {
 
     // ---- the caller's side ------------------------------------------------
 
-    /// Whether another message can be taken: no more are held than there are
-    /// lanes.
+    /// Whether another message can be taken: no more are held than all lanes
+    /// together may hold.
     pub fn has_room(&self) -> bool {
         self.desk.has_room()
     }
@@ -137,6 +153,12 @@ impl Coordinator {
         self.desk.open()
     }
 
+    /// Whether a server waits for a content, or for the rest of one, or a content
+    /// for its reply.
+    pub fn is_in_content(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.link == Link::Up && lane.session.is_in_content())
+    }
+
     /// Messages that wait for a lane.
     pub fn backlog(&self) -> usize {
         self.desk.backlog()
@@ -147,9 +169,22 @@ impl Coordinator {
         self.flushing = flushing;
     }
 
+    /// Whether the caller has more messages at hand. A lane whose server waits for
+    /// a content then waits for the next message, whose envelope goes with it
+    /// (level 2 without CHUNKING): [`Progress::hungry`] says how many do, and
+    /// another `settle` is due when they were taken, or there are none.
+    pub fn set_feeding(&mut self, feeding: bool) {
+        self.feeding = feeding;
+    }
+
+    /// What has been learnt about a host, by its position, and not been told yet.
+    pub fn take_lesson(&mut self) -> Option<(u32, Lesson)> {
+        self.desk.lessons.pop()
+    }
+
     /// Whether a batch is running or would begin at the next settle.
     pub fn is_batch_due(&self, now: Instant) -> bool {
-        self.desk.batch_running || self.is_deal_due(now, self.free)
+        self.desk.batch_running || self.is_deal_due(now, self.room)
     }
 
     /// Opens every connection anew, retired lanes included. What is in a
@@ -207,6 +242,9 @@ impl Coordinator {
     pub fn summary(&self, now: Instant) -> Summary {
         let mut summary = self.desk.summary.clone();
         summary.elapsed = now.saturating_duration_since(self.started);
+        for (host, manners) in summary.hosts.iter_mut().zip(&self.desk.manners) {
+            host.pipeline = manners.most();
+        }
         for lane in &self.lanes {
             summary.bytes += lane.bytes();
             if let Some(host) = summary.hosts.get_mut(lane.id.host as usize) {
@@ -262,15 +300,22 @@ impl Coordinator {
             } else if survey.waits_at_gate && self.pass_gates(now, handler) {
                 // Before the deal, so that those who fail with the one that tried
                 // do not sit out a batch that it is spared.
-            } else if self.is_deal_due(now, survey.free) {
-                self.deal(now, handler);
             } else if survey.must_open(now) && !self.closing {
                 self.open_lanes(now);
+            } else if survey.poised > 0 {
+                if self.goes_hungry(&survey) {
+                    break survey;
+                }
+                self.send_contents(&survey, now, handler);
+            } else if survey.wants_to_ask {
+                self.ask_away(now);
+            } else if self.is_deal_due(now, survey.room) {
+                self.deal(now, handler);
             } else if !self.desk.restart_now {
                 break survey;
             }
         };
-        self.free = survey.free;
+        self.room = survey.room;
         self.desk.gates.iter_mut().for_each(Gate::told);
         self.desk.assert_ledger(survey.held);
         self.desk.go_on_panicking();
@@ -282,11 +327,14 @@ impl Coordinator {
         let mut survey = Survey::default();
         for lane in &self.lanes {
             survey.held += lane.held();
-            survey.free += usize::from(lane.is_free());
             survey.active += usize::from(lane.standing == Standing::Active);
             survey.retired += usize::from(lane.standing == Standing::Retired);
             survey.untried += usize::from(!lane.was_tried || lane.renew);
             survey.in_batch |= lane.in_batch;
+            survey.wants_to_ask |= lane.wants_to_ask();
+            survey.poised += usize::from(lane.is_poised);
+            survey.is_busy |= lane.in_batch && !lane.is_poised;
+            survey.room += if lane.is_free() { lane.depth() as usize } else { 0 };
             if lane.waits_at_gate {
                 survey.waits_at_gate = true;
                 let gate = self.desk.gates.get(lane.id.host as usize);
@@ -343,15 +391,20 @@ impl Coordinator {
     /// out keeps its connection until it is answered.
     fn renew_lanes<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.is_renewable()) {
-            if lane.is_judgeable() {
-                Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.judge();
+            let is_mid_flight = !lane.session.is_over();
+            let mut judge = Judge { lane, desk: &mut self.desk, handler: &mut *handler, now };
+            if judge.lane.is_judgeable() {
+                judge.judge();
+            } else if is_mid_flight {
+                let said = judge.judge_answers();
+                judge.act_on_others(said);
             }
-            if lane.session.is_in_doubt() {
+            if judge.lane.session.has_doubt() {
                 continue;
             }
+            judge.release(false);
             lane.renew = false;
             let wait = std::mem::take(&mut lane.renew_wait);
-            put_back_all(lane, &mut self.desk);
             if !lane.is_being_opened() {
                 lane.reopen(after(now, wait), now);
                 lane.was_tried = false;
@@ -359,70 +412,9 @@ impl Coordinator {
         }
     }
 
-    fn is_deal_due(&self, now: Instant, free: usize) -> bool {
-        let backlog = self.desk.backlog();
-        if self.desk.batch_running || self.desk.restart_now || self.closing || backlog == 0 || free == 0 {
-            return false;
-        }
-        backlog >= free || self.flushing || self.linger_over().is_some_and(|at| at <= now)
-    }
-
-    fn linger_over(&self) -> Option<Instant> {
-        Some(after(self.desk.waiting_since?, self.desk.settings.linger?))
-    }
-
-    /// One mail to each free lane: those that were tried before first, on
-    /// another lane and host where there is one.
-    fn deal<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
-        self.desk.batch_running = true;
-        let lanes = self.lanes.len();
-        let first = self.first_lane;
-        let mut retries = self.desk.retries();
-        let mut has_begun = false;
-        let mut next = 0;
-        while next < lanes {
-            if !self.lane_at(first + next).is_some_and(|lane| lane.is_free()) {
-                next += 1;
-                continue;
-            }
-            let Some(mail) = self.desk.next_mail(&mut retries, now, handler) else { break };
-            let place = mail.last_lane.map_or(next, |last| self.place_away_from(last, first, next));
-            let position = (first + place) % lanes;
-            if let Some(lane) = self.lanes.get_mut(position) {
-                Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.begin(mail);
-                has_begun = true;
-            }
-        }
-        // When all had expired there is no batch.
-        self.desk.batch_running = has_begun;
-        self.first_lane = (first + next) % lanes.max(1);
-        self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
-    }
-
-    /// A free lane from place `next` on for a mail that `last` held: of
-    /// another host, else another lane, else the first.
-    fn place_away_from(&self, last: LaneId, first: usize, next: usize) -> usize {
-        let mut other_lane = None;
-        let is_alone = self.hosts < 2;
-        let free = |place: &usize| self.lane_at(first + place).is_some_and(|lane| lane.is_free());
-        for place in (next..self.lanes.len()).filter(free) {
-            match self.lane_at(first + place).map(|lane| lane.id) {
-                Some(id) if id.host != last.host => return place,
-                Some(id) if id != last && is_alone => return place,
-                Some(id) if id != last => other_lane = other_lane.or(Some(place)),
-                _ => {}
-            }
-        }
-        other_lane.unwrap_or(next)
-    }
-
-    fn lane_at(&self, place: usize) -> Option<&Lane> {
-        self.lanes.get(place % self.lanes.len().max(1))
-    }
-
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
         let mut wake_at = earliest(survey.reopen_at.filter(|_| !self.closing), survey.gate_opens_at);
-        if !self.desk.batch_running && self.desk.backlog() > 0 && survey.free > 0 {
+        if !self.desk.batch_running && self.desk.backlog() > 0 && survey.room > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
         }
         Progress {
@@ -431,6 +423,7 @@ impl Coordinator {
             opening: self.lanes.len() - survey.active - survey.retired,
             untried: survey.untried,
             connected: survey.connected,
+            hungry: if self.goes_hungry(survey) { survey.poised } else { 0 },
             wake_at,
         }
     }
@@ -456,7 +449,13 @@ impl Coordinator {
 #[derive(Default)]
 struct Survey {
     held: usize,
-    free: usize,
+    /// Mails that free lanes could be dealt.
+    room: usize,
+    /// Lanes whose server waits for a content, which is not sent yet.
+    poised: usize,
+    wants_to_ask: bool,
+    /// A lane of the batch does something else.
+    is_busy: bool,
     active: usize,
     retired: usize,
     untried: usize,
@@ -478,12 +477,5 @@ fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
-    }
-}
-
-/// Puts a lane's mails back without an attempt.
-fn put_back_all(lane: &mut Lane, desk: &mut Desk) {
-    while let Some(mail) = lane.mails.pop_front() {
-        desk.put_back(mail);
     }
 }

@@ -3,9 +3,11 @@
 
 use std::fmt;
 
+use crate::coordinator::NoReply;
 use crate::host::LaneId;
 use crate::journal::JournalError;
 use crate::message::Message;
+use crate::session::Step;
 
 /// Why a call of the mailer did not do what was asked.
 #[derive(Debug)]
@@ -49,6 +51,18 @@ pub enum Error {
     Debug(JournalError),
     /// There is no such lane.
     NoSuchLane(LaneId),
+    /// A question to a server has no reply: see
+    /// [`Mailer::ask`](crate::Mailer::ask).
+    Unanswered {
+        /// The name of the lane's host.
+        host: String,
+        /// The lane that was to ask it.
+        lane: LaneId,
+        /// What was asked.
+        step: Step,
+        /// Why there is none.
+        why: NoReply,
+    },
     /// A call of [`NetSmtp`](crate::NetSmtp) came out of order.
     OutOfOrder {
         /// The call.
@@ -87,6 +101,17 @@ impl fmt::Display for Error {
             }
             Error::Debug(error) => fmt::Display::fmt(error, f),
             Error::NoSuchLane(lane) => write!(f, "there is no thread {} of host {}", lane.thread, lane.host),
+            Error::Unanswered { host, lane, step, why } => {
+                write!(f, "{host}:{} {step} has no reply: ", lane.thread)?;
+                match why {
+                    NoReply::Failed(failure) => fmt::Display::fmt(failure, f),
+                    NoReply::GivenUp => f.write_str("the connection was given up"),
+                    NoReply::Retired => f.write_str("the lane is retired"),
+                    NoReply::NotOffered(extension) => {
+                        write!(f, "the server does not offer {}", extension.keyword())
+                    }
+                }
+            }
             Error::OutOfOrder { call, before } => write!(f, "`{call}` was called before `{before}`"),
             Error::Mechanism(error) => fmt::Display::fmt(error, f),
             Error::Address(error) => fmt::Display::fmt(error, f),
@@ -100,6 +125,7 @@ impl std::error::Error for Error {
             Error::Debug(error) => Some(error),
             Error::Mechanism(error) => Some(error),
             Error::Address(error) => Some(error),
+            Error::Unanswered { why: NoReply::Failed(failure), .. } => Some(failure),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 //! patient to be with it. Plain settings; nothing here connects.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::Credentials;
@@ -11,6 +12,9 @@ use crate::timeouts::Timeouts;
 
 /// Most threads that one host may have.
 pub const MAX_THREADS: u32 = 100_000;
+
+/// Most mails that one lane may be dealt in a batch.
+pub const MAX_DEPTH: u32 = 1_000;
 
 /// A slot for one connection: the position of its host in the order in which
 /// hosts were given, and the number of the thread within it, both from 0.
@@ -62,6 +66,53 @@ impl Backoff {
     }
 }
 
+/// How much is sent to a server without waiting for its replies, where it offers
+/// PIPELINING (RFC 2920): the `Pipeline` of Net::SMTP::Bulk.
+///
+/// On a real link round trips decide how fast mail goes, so that the higher
+/// levels are faster, and a server has the more occasion to misbehave. A host
+/// that does falls back by itself to the level below, for as long as the mailer
+/// lives, and the log says so.
+///
+/// ```
+/// use smtp_bulk::{Host, Pipeline};
+///
+/// assert_eq!(Pipeline::from_level(1), Some(Pipeline::Envelope));
+/// let host = Host::new("mx.example.org").pipeline(Pipeline::Envelope);
+/// # let _ = host;
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Pipeline {
+    /// Level 0: one command for each round trip. For any server.
+    #[default]
+    Single,
+    /// Level 1: MAIL, all RCPT and DATA in one write, then the content: two round
+    /// trips for a mail. For any server that offers PIPELINING.
+    Envelope,
+    /// Level 2: one round trip for a mail. With CHUNKING (RFC 3030) whole
+    /// transactions in one write; without it the content and the next mail's
+    /// envelope, at which some servers break: for those that are known to stand it.
+    Full,
+}
+
+impl Pipeline {
+    /// The level with this number, 0 to 2.
+    pub const fn from_level(level: u8) -> Option<Pipeline> {
+        Some(match level {
+            0 => Pipeline::Single,
+            1 => Pipeline::Envelope,
+            2 => Pipeline::Full,
+            _ => return None,
+        })
+    }
+
+    /// Its number.
+    pub const fn level(self) -> u8 {
+        self as u8
+    }
+}
+
 /// One server entry. What is not set here is taken from the mailer's own
 /// settings, and else from the defaults.
 ///
@@ -75,6 +126,8 @@ impl Backoff {
 #[derive(Clone, Debug)]
 pub struct Host {
     pub(crate) name: String,
+    /// The Unix socket that takes the place of name and port.
+    pub(crate) socket: Option<PathBuf>,
     pub(crate) port: Option<u16>,
     pub(crate) threads: Option<u32>,
     pub(crate) hello: Option<Result<Hello, String>>,
@@ -82,6 +135,11 @@ pub struct Host {
     pub(crate) local_addresses: Vec<IpAddr>,
     pub(crate) max_connect_failures: Option<u32>,
     pub(crate) backoff: Option<Backoff>,
+    pub(crate) pipeline: Option<Pipeline>,
+    pub(crate) depth: Option<u32>,
+    pub(crate) is_lmtp: Option<bool>,
+    pub(crate) max_recipients: Option<u32>,
+    pub(crate) eight_bit_anyway: Option<bool>,
     pub(crate) security: Option<Security>,
     pub(crate) tls: Option<Tls>,
     pub(crate) credentials: Option<Credentials>,
@@ -93,6 +151,7 @@ impl Host {
     pub fn new(name: impl Into<String>) -> Host {
         Host {
             name: name.into(),
+            socket: None,
             port: None,
             threads: None,
             hello: None,
@@ -100,14 +159,36 @@ impl Host {
             local_addresses: Vec::new(),
             max_connect_failures: None,
             backoff: None,
+            pipeline: None,
+            depth: None,
+            is_lmtp: None,
+            max_recipients: None,
+            eight_bit_anyway: None,
             security: None,
             tls: None,
             credentials: None,
         }
     }
 
-    /// The TCP port, in place of one named in [`Host::new`]. Default: 25, and
-    /// 465 where TLS comes first.
+    /// A host that listens on a Unix socket of this machine, as local mail servers
+    /// do for LMTP. Its name in events and errors is the path.
+    ///
+    /// ```
+    /// use smtp_bulk::Host;
+    ///
+    /// let host = Host::unix("/var/run/dovecot/lmtp").lmtp().threads(4);
+    /// # let _ = host;
+    /// ```
+    ///
+    /// A certificate is checked against [`Tls::server_name`] then. Where the system
+    /// has no such sockets, connecting fails.
+    pub fn unix(path: impl Into<PathBuf>) -> Host {
+        let path = path.into();
+        Host { socket: Some(path.clone()), ..Host::new(path.to_string_lossy()) }
+    }
+
+    /// The TCP port, in place of one named in [`Host::new`]. Default: 25, 465
+    /// where TLS comes first, and 24 for LMTP.
     pub fn port(mut self, port: u16) -> Host {
         self.port = Some(port);
         self
@@ -162,6 +243,46 @@ impl Host {
         self
     }
 
+    /// How much is sent without waiting for replies. Default:
+    /// [`Pipeline::Single`], as in Net::SMTP::Bulk.
+    pub fn pipeline(mut self, pipeline: Pipeline) -> Host {
+        self.pipeline = Some(pipeline);
+        self
+    }
+
+    /// Up to how many mails a lane is dealt in one batch: it sends them one after
+    /// the other, and with [`Pipeline::Full`] and CHUNKING together in one flight.
+    /// Default: 1, at most [`MAX_DEPTH`].
+    pub fn depth(mut self, mails: u32) -> Host {
+        self.depth = Some(mails.clamp(1, MAX_DEPTH));
+        self
+    }
+
+    /// Speaks LMTP (RFC 2033): each recipient that was accepted has a final reply
+    /// of its own, and a report of its own outcome.
+    pub fn lmtp(mut self) -> Host {
+        self.is_lmtp = Some(true);
+        self
+    }
+
+    /// Most recipients of one transaction; the others have further ones, and do
+    /// not count as attempts. What the server states (LIMITS, RFC 9422) holds where
+    /// it is less. Default: what the server states, and else 100, which every
+    /// server has to take (RFC 5321 §4.5.3.1.8).
+    pub fn max_recipients(mut self, most: u32) -> Host {
+        self.max_recipients = Some(most.max(1));
+        self
+    }
+
+    /// Sends content with octets beyond ASCII even to a server that does not offer
+    /// 8BITMIME, which most take all the same. Default: no; such a mail is refused
+    /// by the client, as RFC 6152 §3 asks for. Content that is read from a file or
+    /// a reader is not looked at, and always sent.
+    pub fn eight_bit_anyway(mut self, is_sent: bool) -> Host {
+        self.eight_bit_anyway = Some(is_sent);
+        self
+    }
+
     /// Whether sessions are protected by TLS. Default: no.
     pub fn security(mut self, security: Security) -> Host {
         self.security = Some(security);
@@ -192,6 +313,8 @@ impl Host {
 pub struct HostSettings {
     /// Name or address, without brackets and port.
     pub name: String,
+    /// The Unix socket that takes the place of name and port.
+    pub socket: Option<PathBuf>,
     /// TCP port.
     pub port: u16,
     /// Number of lanes.
@@ -206,6 +329,16 @@ pub struct HostSettings {
     pub max_connect_failures: u32,
     /// Waiting before a lane is opened again.
     pub backoff: Backoff,
+    /// How much is sent without waiting for replies.
+    pub pipeline: Pipeline,
+    /// Most mails that a lane is dealt in one batch.
+    pub depth: u32,
+    /// Whether LMTP is spoken.
+    pub is_lmtp: bool,
+    /// Most recipients of one transaction, where that is set.
+    pub max_recipients: Option<u32>,
+    /// Whether content beyond ASCII is sent without 8BITMIME, too.
+    pub eight_bit_anyway: bool,
     /// Whether and when TLS begins.
     pub security: Security,
     /// Which certificates are accepted.
@@ -218,6 +351,7 @@ impl Default for HostSettings {
     fn default() -> HostSettings {
         HostSettings {
             name: String::new(),
+            socket: None,
             port: 25,
             threads: 2,
             hello: Hello::default(),
@@ -225,6 +359,11 @@ impl Default for HostSettings {
             local_addresses: Vec::new(),
             max_connect_failures: 5,
             backoff: Backoff::default(),
+            pipeline: Pipeline::default(),
+            depth: 1,
+            is_lmtp: false,
+            max_recipients: None,
+            eight_bit_anyway: false,
             security: Security::default(),
             tls: Tls::default(),
             credentials: None,
@@ -233,6 +372,13 @@ impl Default for HostSettings {
 }
 
 impl HostSettings {
+    /// Most mails that one of its lanes holds: at level 2 the next batch's first
+    /// ones are begun before the last one's content is answered.
+    pub(crate) fn most_held(&self) -> usize {
+        let ahead = u32::from(self.pipeline == Pipeline::Full);
+        self.depth.max(1).saturating_add(ahead) as usize
+    }
+
     /// What a lane connected from `local` says in EHLO.
     pub(crate) fn hello_from(&self, local: Option<IpAddr>) -> Domain {
         let literal = || Domain::from_ip(local.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));

@@ -2,6 +2,7 @@
 //! one, driven by whichever call is being polled. Nothing runs behind the
 //! caller's back, and no state lives in a future.
 
+mod asking;
 mod builder;
 
 use std::convert::Infallible;
@@ -10,6 +11,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_lite::future;
 use futures_lite::stream::{Stream, StreamExt};
 
 pub use builder::MailerBuilder;
@@ -72,9 +74,10 @@ impl Mailer {
 
     // ---- mails ------------------------------------------------------------
 
-    /// Takes a message. When every lane in use has one, the batch runs before
-    /// this returns; while as many messages are held as there are lanes, this
-    /// waits.
+    /// Takes a message. When every lane in use has as many as it is dealt at a
+    /// time ([`Host::depth`](crate::Host::depth), by default one), the batch runs
+    /// before this returns; while as many are held as all lanes may hold, this
+    /// waits. No server is left waiting for a content.
     ///
     /// When the future is dropped before it is done, a message that had not
     /// been taken is dropped with it: [`Mailer::ready`] and
@@ -84,12 +87,7 @@ impl Mailer {
     /// When every lane is retired or the mailer is closed; the error gives
     /// back `message` and all others that had no final outcome.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
-        if let Err(error) = self.make_room().await {
-            return Err(give_back(error, message));
-        }
-        if let Err(message) = self.coordinator.take(message, Instant::now()) {
-            return Err(Error::Closed(vec![message]));
-        }
+        self.take_when_ready(message).await?;
         self.run_due().await
     }
 
@@ -97,7 +95,7 @@ impl Mailer {
     /// that waits, such as [`Mailer::ready`].
     ///
     /// # Errors
-    /// Gives the message back when as many are held as there are lanes, or
+    /// Gives the message back when as many are held as all lanes may hold, or
     /// the mailer is closed; [`Mailer::ready`] tells which.
     pub fn try_send(&mut self, message: Message) -> Result<(), Full> {
         if self.is_closed {
@@ -111,12 +109,21 @@ impl Mailer {
     /// # Errors
     /// When every lane is retired or the mailer is closed.
     pub async fn ready(&mut self) -> Result<(), Error> {
-        self.run_due().await?;
-        self.make_room().await
+        loop {
+            self.run_due().await?;
+            self.check_open()?;
+            if self.has_room() {
+                return Ok(());
+            }
+            self.make_room().await?;
+        }
     }
 
     /// Takes all messages of an iterator, with back-pressure: the next one is
-    /// asked for when there is room for it.
+    /// asked for when there is room for it. At level 2 without CHUNKING
+    /// ([`Pipeline::Full`](crate::Pipeline::Full)) that is faster than
+    /// [`Mailer::send`] in a loop, as the next message is at hand when a lane can
+    /// send its envelope.
     ///
     /// # Errors
     /// As [`Mailer::send`]; what the iterator has not given yet is still there
@@ -127,11 +134,14 @@ impl Mailer {
     {
         let mut messages = messages.into_iter();
         loop {
-            self.ready().await?;
-            match messages.next() {
-                Some(message) => self.send(message).await?,
-                None => return Ok(()),
+            self.check_open()?;
+            while self.has_room() {
+                match messages.next() {
+                    Some(message) => self.take(message)?,
+                    None => return self.run_due().await,
+                }
             }
+            self.run_while_fed().await?;
         }
     }
 
@@ -146,13 +156,23 @@ impl Mailer {
         S: Stream<Item = Message> + Unpin,
     {
         loop {
-            self.ready().await?;
-            let next = async { Ok(messages.next().await) };
-            let idle = async { self.idle().await.map(|never| match never {}) };
-            match futures_lite::future::or(next, idle).await? {
-                Some(message) => self.send(message).await?,
-                None => return Ok(()),
+            self.check_open()?;
+            while self.has_room() {
+                match future::poll_once(messages.next()).await {
+                    Some(Some(message)) => self.take(message)?,
+                    Some(None) => return self.run_due().await,
+                    None => {
+                        self.run_due().await?;
+                        let next = async { Ok(messages.next().await) };
+                        let idle = async { self.idle().await.map(|never| match never {}) };
+                        match future::or(next, idle).await? {
+                            Some(message) => self.take_when_ready(message).await?,
+                            None => return self.run_due().await,
+                        }
+                    }
+                }
             }
+            self.run_while_fed().await?;
         }
     }
 
@@ -162,8 +182,11 @@ impl Mailer {
     /// When every lane is retired: gives back what could not be sent.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.check_open()?;
-        self.coordinator.set_flushing(true);
-        let flushed = self.drive(|coordinator, _| coordinator.open_mails() == 0).await;
+        self.expect_mails(true, false);
+        let is_done = |coordinator: &Coordinator, progress: &Progress| {
+            coordinator.open_mails() == 0 && !progress.batch_running
+        };
+        let flushed = self.drive(is_done).await;
         self.coordinator.set_flushing(false);
         flushed
     }
@@ -176,7 +199,7 @@ impl Mailer {
     /// When every lane is retired or the mailer is closed.
     pub async fn idle(&mut self) -> Result<Infallible, Error> {
         self.check_open()?;
-        self.coordinator.set_flushing(false);
+        self.expect_mails(false, false);
         self.drive(|_, _| false).await?;
         Err(Error::Closed(Vec::new()))
     }
@@ -198,6 +221,7 @@ impl Mailer {
         self.check_open()?;
         self.check_credentials(&credentials, |_| true)?;
         self.coordinator.authenticate(&credentials, Instant::now());
+        self.expect_mails(false, false);
         self.settle();
         self.until_connected().await
     }
@@ -215,6 +239,7 @@ impl Mailer {
         }
         self.check_credentials(&credentials, is_meant)?;
         self.coordinator.authenticate_host(host, &credentials, Instant::now());
+        self.expect_mails(false, false);
         self.settle();
         self.until_connected().await
     }
@@ -231,6 +256,7 @@ impl Mailer {
         if !self.coordinator.reconnect(lane) {
             return Err(Error::NoSuchLane(lane));
         }
+        self.expect_mails(false, false);
         self.settle();
         self.drive(|_, progress| progress.untried == 0).await
     }
@@ -245,6 +271,7 @@ impl Mailer {
         self.is_closed = false;
         self.sweep.forget_names();
         self.coordinator.restart();
+        self.expect_mails(false, false);
         self.settle();
         self.until_connected().await
     }
@@ -321,12 +348,27 @@ impl Mailer {
         Ok(())
     }
 
+    fn has_room(&self) -> bool {
+        self.coordinator.has_room() && !self.progress.is_retired()
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), Error> {
+        self.coordinator.take(message, Instant::now()).map_err(|message| Error::Closed(vec![message]))
+    }
+
+    async fn take_when_ready(&mut self, message: Message) -> Result<(), Error> {
+        match self.make_room().await {
+            Ok(()) => self.take(message),
+            Err(error) => Err(give_back(error, message)),
+        }
+    }
+
     async fn make_room(&mut self) -> Result<(), Error> {
         self.check_open()?;
-        if self.coordinator.has_room() && !self.progress.is_retired() {
+        if self.has_room() {
             return Ok(());
         }
-        self.coordinator.set_flushing(false);
+        self.expect_mails(false, false);
         self.drive(|coordinator, progress| coordinator.has_room() && !progress.is_retired()).await
     }
 
@@ -334,8 +376,27 @@ impl Mailer {
         if !self.coordinator.is_batch_due(Instant::now()) {
             return Ok(());
         }
-        self.coordinator.set_flushing(false);
+        self.expect_mails(false, false);
         self.drive(|coordinator, _| !coordinator.is_batch_due(Instant::now())).await
+    }
+
+    /// Runs batches until there is room, or a lane waits for a message: the caller
+    /// has more at hand.
+    async fn run_while_fed(&mut self) -> Result<(), Error> {
+        self.expect_mails(false, true);
+        let is_done = |coordinator: &Coordinator, progress: &Progress| {
+            let has_room = coordinator.has_room() && !progress.is_retired();
+            progress.hungry > 0 || (has_room && !coordinator.is_batch_due(Instant::now()))
+        };
+        let driven = self.drive_on(is_done).await;
+        self.coordinator.set_feeding(false);
+        driven
+    }
+
+    /// Whether short batches are to run, and whether more messages are at hand.
+    fn expect_mails(&mut self, flushing: bool, feeding: bool) {
+        self.coordinator.set_flushing(flushing);
+        self.coordinator.set_feeding(feeding);
     }
 
     async fn until_connected(&mut self) -> Result<(), Error> {
@@ -344,7 +405,14 @@ impl Mailer {
 
     /// Settles and sweeps in turn until `is_done`, or every lane is retired;
     /// what is held then is given back at once, and not by a later call.
+    ///
+    /// It does not end while a server waits for a content.
     async fn drive(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {
+        self.drive_on(|coordinator, progress| is_done(coordinator, progress) && !coordinator.is_in_content())
+            .await
+    }
+
+    async fn drive_on(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {
         let mut sweeps = 0;
         loop {
             self.settle();
@@ -359,7 +427,7 @@ impl Mailer {
             sweeps = if self.sweep_once().await { 0 } else { sweeps + 1 };
             if sweeps == SWEEPS_PER_TURN {
                 sweeps = 0;
-                futures_lite::future::yield_now().await;
+                future::yield_now().await;
             }
         }
     }
@@ -367,6 +435,12 @@ impl Mailer {
     fn settle(&mut self) {
         self.progress = self.coordinator.settle(Instant::now(), &mut self.watch);
         self.sweep.settled();
+        while let Some((host, lesson)) = self.coordinator.take_lesson() {
+            let lanes = self.coordinator.lanes();
+            if let Some(lane) = lanes.iter().find(|lane| lane.id().host == host) {
+                log::warn!("{}: {lesson}", lane.host().name);
+            }
+        }
     }
 
     /// Says whether it had to wait.

@@ -104,7 +104,9 @@ impl Message {
     }
 
     /// The message is refused by the client where the server lacks this
-    /// extension, even one that the message could go without.
+    /// extension, even one that the message could go without. `SmtpUtf8` is
+    /// declared then, too, as it has to be for header fields beyond ASCII (RFC
+    /// 6531 §3.4), which nobody looks for.
     ///
     /// ```
     /// use smtp_bulk::{Envelope, Extension, Message};

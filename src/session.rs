@@ -13,41 +13,48 @@
 //!      Closed ◀── close ── Leaving ◀── quit ── Ready ⇄ flight: AUTH, MAIL, RCPT, DATA, content, RSET
 //! ```
 //!
-//! A *flight* is what one step sends and the queue of replies that the server
-//! owes for it. The flight is over when all are answered, or at a [`Failure`],
-//! after which the connection can only be closed.
+//! A *flight* is what one step sends, one command or as many as the server lets
+//! the client send together, and the queue of replies that it owes for them. The
+//! flight is over when all are answered, or at a [`Failure`], after which the
+//! connection can only be closed.
 
 mod flight;
 mod job;
 mod login;
 mod opening;
+mod receiving;
+mod sending;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use secrecy::zeroize::{Zeroize, Zeroizing};
+use secrecy::zeroize::Zeroizing;
 
 use crate::auth::AuthFault;
-use crate::command::Command;
-use crate::content::{Content, ContentError, ContentStream, Filled};
-use crate::envelope::{Domain, ForwardPath, ReversePath};
+use crate::content::{ContentError, ContentStream};
+use crate::envelope::Domain;
 use crate::extensions::Extensions;
 use crate::failure::Failure;
-use crate::reply::{self, Found, Reply, ReplyCode, ReplyReader};
+use crate::reply::{self, ReplyReader};
 use crate::security::Security;
-use crate::timeouts::{Timeouts, after};
-pub use flight::{Answer, Step};
-use flight::{Answered, Owed, is_challenge, is_pass};
+use crate::timeouts::Timeouts;
+pub(crate) use flight::Room;
+pub use flight::{Answer, Flight, MOST_COMMANDS, MOST_OWED, MailTag, Step};
+use flight::{Answered, Owed, Piece};
 pub use job::Job;
 use login::Login;
+use sending::Part;
 
 /// Octets that `Session::fill` puts together for one write.
 pub const FLIGHT_BUFFER: usize = 64 * 1024;
 
-/// Room for commands and replies that a resting session keeps.
+/// Room for commands and replies that a resting session keeps, and what it keeps
+/// for each further reply of its last flight, so that one flight like the other
+/// needs no memory of its own.
 const KEPT: usize = 512;
+const KEPT_PER_REPLY: usize = 128;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -94,34 +101,51 @@ pub struct Session {
     transaction: Transaction,
     timeouts: Arc<Timeouts>,
     security: Security,
+    is_lmtp: bool,
     has_tls: bool,
     hello: Option<Domain>,
     extensions: Extensions,
     /// The authentication under way, or the one that ended last.
     login: Option<Box<Login>>,
     is_authenticated: bool,
+    /// What is to be sent, in order.
+    parts: VecDeque<Part>,
     /// Encoded commands of this flight, and how many octets `fill` took of them.
     /// They may be secret.
     commands: Zeroizing<Vec<u8>>,
     commands_taken: usize,
-    /// The opened content of the transaction; it is sent when `sending` is set.
-    stream: Option<ContentStream>,
-    sending: bool,
+    /// The content that DATA was said for, and which its 354 lets be sent.
+    opened: Option<ContentStream>,
+    /// The mail of which a chunk was refused in this flight.
+    spoilt: Option<MailTag>,
+    /// A content that could not be sent to its end, and whose.
+    broken: Option<(ContentError, MailTag)>,
     /// Octets produced, and handed to the connection, since the connection opened.
     produced: u64,
     written: u64,
     flight_start: u64,
     owed: VecDeque<Owed>,
+    /// How many of them, the last ones, are for what has not been produced.
+    unplaced: usize,
+    /// Replies that were owed in this flight.
+    asked: u32,
+    /// In LMTP, the recipients that were accepted in this transaction.
+    accepted: Vec<u32>,
     answers: VecDeque<Answered>,
     /// Text of the answers, in order, and then of a reply that is not complete.
     text: Vec<u8>,
     text_judged: usize,
     reader: ReplyReader,
     failure: Option<Failure>,
-    /// What was being done when the session failed.
+    /// What was being done, and for which mail, when the session failed.
     failed_at: Step,
+    failed_mail: MailTag,
+    /// There was a reply too many, and none of this flight's is an answer.
+    is_out_of_step: bool,
     /// The server has said that it will close, or the content was cut short.
     spent: bool,
+    /// The connection is not to be used further when this flight is over.
+    is_worn: bool,
     began: Option<Instant>,
     deadline: Option<Instant>,
 }
@@ -134,194 +158,58 @@ impl Session {
             transaction: Transaction::None,
             timeouts,
             security: Security::None,
+            is_lmtp: false,
             has_tls: false,
             hello: None,
             extensions: Extensions::default(),
             login: None,
             is_authenticated: false,
+            parts: VecDeque::new(),
             commands: Zeroizing::default(),
             commands_taken: 0,
-            stream: None,
-            sending: false,
+            opened: None,
+            spoilt: None,
+            broken: None,
             produced: 0,
             written: 0,
             flight_start: 0,
             owed: VecDeque::new(),
+            unplaced: 0,
+            asked: 0,
+            accepted: Vec::new(),
             answers: VecDeque::new(),
             text: Vec::new(),
             text_judged: 0,
             reader: ReplyReader::default(),
             failure: None,
             failed_at: Step::Idle,
+            failed_mail: MailTag::default(),
+            is_out_of_step: false,
             spent: false,
+            is_worn: false,
             began: None,
             deadline: None,
         }
-    }
-
-    // ---- flights ----------------------------------------------------------
-
-    /// Sends MAIL.
-    pub fn mail(&mut self, from: &ReversePath, now: Instant) {
-        self.begin(Command::mail(from), Step::Mail, 0, now);
-        self.transaction = Transaction::Begun;
-    }
-
-    /// Sends RCPT for the mail's recipient number `recipient`.
-    pub fn rcpt(&mut self, to: &ForwardPath, recipient: u32, now: Instant) {
-        self.begin(Command::rcpt(to), Step::Rcpt, recipient, now);
-    }
-
-    /// Opens the content, and when that succeeds sends DATA. The content is
-    /// read by the flight that follows, if the server says 354.
-    pub fn data(&mut self, content: &Content, now: Instant) -> Result<(), ContentError> {
-        self.stream = Some(content.open()?);
-        self.begin(Command::Data, Step::Data, 0, now);
-        Ok(())
-    }
-
-    /// Sends the content that `data` opened.
-    pub fn content(&mut self, now: Instant) {
-        assert!(self.transaction == Transaction::Content, "content without a 354 for it");
-        self.flight(now);
-        self.sending = true;
-        self.owe(Step::Content, 0);
-        if let Some(owed) = self.owed.back_mut() {
-            owed.ends_at = None;
-        }
-    }
-
-    /// Sends RSET, which gives up a transaction before its content.
-    pub fn reset(&mut self, now: Instant) {
-        self.begin(Command::Rset, Step::Rset, 0, now);
-    }
-
-    /// Sends QUIT; whatever the answer, the session is good for nothing else.
-    pub fn quit(&mut self, now: Instant) {
-        self.begin(Command::Quit, Step::Quit, 0, now);
-        self.stage = Stage::Leaving;
     }
 
     /// Forgets the connection and all that was learnt on it.
     pub fn close(&mut self) {
         self.forget_login();
         let timeouts = Arc::clone(&self.timeouts);
-        let (mut commands, mut text) = (std::mem::take(&mut self.commands), std::mem::take(&mut self.text));
-        let (mut owed, mut answers) = (std::mem::take(&mut self.owed), std::mem::take(&mut self.answers));
+        let take = std::mem::take::<Vec<u8>>;
+        let (mut commands, mut text) = (std::mem::take(&mut self.commands), take(&mut self.text));
+        let mut accepted = std::mem::take(&mut self.accepted);
+        let (mut parts, mut owed) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.owed));
+        let mut answers = std::mem::take(&mut self.answers);
         commands.clear();
         text.clear();
+        accepted.clear();
+        parts.clear();
         owed.clear();
         answers.clear();
-        let security = self.security;
-        *self = Session { security, commands, text, owed, answers, ..Session::new(timeouts) };
-    }
-
-    // ---- octets -----------------------------------------------------------
-
-    /// Whether `fill` has something to give, now or when a job is done.
-    pub fn wants_write(&self) -> bool {
-        let has_some = self.commands_taken < self.commands.len() || self.sending || self.wants_auth_job();
-        self.failure.is_none() && has_some
-    }
-
-    /// Appends what is to be sent next to `out`, up to about
-    /// [`FLIGHT_BUFFER`] octets in all. Nothing is appended when all has been
-    /// given, or when a job has to be done first (see [`Session::take_job`]).
-    pub fn fill(&mut self, out: &mut Vec<u8>) {
-        if self.failure.is_some() {
-            return;
-        }
-        let before = out.len();
-        out.extend_from_slice(self.commands.get(self.commands_taken..).unwrap_or_default());
-        self.commands_taken = self.commands.len();
-        if self.is_authenticating() {
-            self.commands.zeroize();
-            self.commands_taken = 0;
-        }
-        let filled = match &mut self.stream {
-            Some(stream) if self.sending => stream.fill(out, FLIGHT_BUFFER),
-            _ => Ok(Filled::ToLimit),
-        };
-        if let Err(error) = filled {
-            out.truncate(before);
-            return self.fail(Failure::Content(error));
-        }
-        self.produced += (out.len() - before) as u64;
-        if filled == Ok(Filled::ToEnd) {
-            self.sending = false;
-            self.stream = None;
-            if let Some(owed) = self.owed.back_mut() {
-                owed.ends_at = Some(self.produced);
-            }
-        }
-    }
-
-    /// `count` octets of what `fill` gave were handed to the connection.
-    pub fn wrote(&mut self, count: usize, now: Instant) {
-        let was_begun = self.has_flight_begun();
-        self.written += count as u64;
-        assert!(self.written <= self.produced, "more was written than produced");
-        // The server's time begins when it is asked, however long ago that was
-        // decided: callbacks of others may have run since.
-        let goes_on = !was_begun || self.awaited() == Step::Content;
-        if count > 0 && goes_on && self.failure.is_none() {
-            self.deadline = Some(after(now, self.current_timeout()));
-        }
-    }
-
-    /// Whether octets that `fill` gave have not been written.
-    pub fn has_unwritten(&self) -> bool {
-        self.written < self.produced
-    }
-
-    /// What has to be done before `fill` can go on; run it where blocking is
-    /// allowed, and give it back.
-    pub fn take_job(&mut self) -> Option<Job> {
-        if self.failure.is_some() {
-            return None;
-        }
-        if let Some(job) = self.take_auth_job() {
-            return Some(Job::Auth(job));
-        }
-        let stream = self.stream.as_mut().filter(|_| self.sending)?;
-        stream.take_read_job().map(Job::Read)
-    }
-
-    /// Gives back what [`Session::take_job`] gave, after it has run.
-    pub fn return_job(&mut self, job: Job, now: Instant) {
-        match job {
-            Job::Auth(job) => self.return_auth_job(job, now),
-            Job::Read(job) => {
-                if let Some(stream) = &mut self.stream {
-                    stream.return_read_job(job);
-                }
-            }
-        }
-    }
-
-    /// The server sent `bytes`.
-    pub fn receive(&mut self, bytes: &[u8], now: Instant) {
-        let mut rest = bytes;
-        while !rest.is_empty() && self.failure.is_none() && !self.spent {
-            let Some(owed) = self.owed.front().copied() else { return self.unsolicited(rest) };
-            if self.written == self.flight_start && owed.step != Step::Greeting {
-                return self.unsolicited(rest);
-            }
-            let fed = self.reader.feed(rest);
-            let (taken, left) = rest.split_at_checked(fed.consumed).unwrap_or((rest, &[]));
-            self.text.extend_from_slice(taken);
-            rest = left;
-            match fed.found {
-                _ if self.text.len() > reply::MAX_REPLY => self.fail(Failure::TooLong),
-                Found::Partial => {}
-                Found::Reply(code) => {
-                    self.withhold_secrets(code);
-                    self.answered(owed, code, now);
-                }
-                Found::Garbage => self.fail(Failure::Garbage),
-                Found::TooLong => self.fail(Failure::TooLong),
-            }
-        }
+        let (security, is_lmtp) = (self.security, self.is_lmtp);
+        let fresh = Session::new(timeouts);
+        *self = Session { security, is_lmtp, commands, text, accepted, parts, owed, answers, ..fresh };
     }
 
     /// The connection ended, broke, or could not be written to.
@@ -334,10 +222,8 @@ impl Session {
         if self.is_over() || self.deadline.is_none_or(|deadline| now < deadline) {
             return;
         }
-        let waits = self.stream.as_ref().is_some_and(ContentStream::is_waiting);
-        let own_fault = self.sending && waits && !self.has_unwritten();
         let after = self.current_timeout();
-        self.fail(if own_fault {
+        self.fail(if self.is_source_awaited() {
             Failure::Content(ContentError::Stalled)
         } else if self.wants_auth_job() {
             Failure::Auth(AuthFault::Stalled)
@@ -356,7 +242,8 @@ impl Session {
 
     /// Whether the session can carry out a command.
     pub fn is_ready(&self) -> bool {
-        self.stage == Stage::Ready && self.failure.is_none() && !self.spent && self.owed.is_empty()
+        let is_fit = self.failure.is_none() && !self.spent && !self.is_worn;
+        self.stage == Stage::Ready && is_fit && self.owed.is_empty()
     }
 
     /// Whether the transaction can be ended, and the session go on, without a
@@ -370,11 +257,52 @@ impl Session {
         self.transaction == Transaction::Begun
     }
 
+    /// Whether the transaction stands at a 354: the next octets are a content.
+    pub fn is_at_content(&self) -> bool {
+        self.is_ready() && self.transaction == Transaction::Content
+    }
+
     /// Whether the last octet of a content was handed to the connection and the
-    /// server has not answered it.
-    pub fn is_in_doubt(&self) -> bool {
-        let out = |owed: &Owed| owed.ends_at.is_some_and(|end| end <= self.written);
-        self.owed.iter().any(|owed| owed.step == Step::Content && out(owed))
+    /// server has not answered it. What it says that it will not answer any more
+    /// (421, RFC 5321 §3.8) counts as answered.
+    pub fn has_doubt(&self) -> bool {
+        self.owed.iter().any(|owed| self.is_doubtful(owed))
+    }
+
+    /// The same for one mail.
+    pub fn is_in_doubt(&self, mail: MailTag) -> bool {
+        self.owed.iter().any(|owed| owed.mail == mail && self.is_doubtful(owed))
+    }
+
+    fn is_doubtful(&self, owed: &Owed) -> bool {
+        let is_content = owed.step == Step::Content && owed.piece != Piece::Chunk;
+        // Of a content that it has begun to answer, a server that closes has said
+        // nothing for the others.
+        let may_be_done = !self.spent || owed.is_of_many;
+        is_content && may_be_done && owed.ends_at.is_some_and(|end| end <= self.written)
+    }
+
+    /// Whether nothing of what this flight has for the mail was handed to the
+    /// connection.
+    pub fn is_unsaid(&self, mail: MailTag) -> bool {
+        let first = self.owed.iter().find(|owed| owed.mail == mail);
+        first.is_some_and(|owed| owed.ends_at.is_none_or(|end| end - u64::from(owed.octets) >= self.written))
+    }
+
+    /// Whether any reply to the current flight has come.
+    pub fn has_been_answered(&self) -> bool {
+        self.owed.len() < self.asked as usize
+    }
+
+    /// Whether more than one reply is owed for the current flight, or was.
+    pub fn is_pipelined(&self) -> bool {
+        self.asked > 1
+    }
+
+    /// Whether a reply came that nobody asked for, where several were owed: none
+    /// of those that came in this flight is taken for an answer.
+    pub fn is_out_of_step(&self) -> bool {
+        self.is_out_of_step
     }
 
     /// Whether QUIT was sent.
@@ -402,6 +330,11 @@ impl Session {
         if self.failure.is_some() { self.failed_at } else { self.awaited() }
     }
 
+    /// The mail that the reply being waited for, or the failure, is about.
+    pub fn mail(&self) -> MailTag {
+        if self.failure.is_some() { self.failed_mail } else { self.awaited_mail() }
+    }
+
     /// The recipient that the reply being waited for is about, at RCPT.
     pub fn recipient(&self) -> Option<u32> {
         self.owed.front().filter(|owed| owed.step == Step::Rcpt).map(|owed| owed.recipient)
@@ -417,7 +350,16 @@ impl Session {
         let answered = self.answers.front()?;
         let raw = self.text.get(self.text_judged..answered.text_end).unwrap_or_default();
         let reply = reply::view(answered.code, raw);
-        Some(Answer { step: answered.owed.step, recipient: answered.owed.recipient, reply })
+        let Owed { step, mail, recipient, piece, is_of_many, .. } = answered.owed;
+        Some(Answer { step, mail, recipient, is_chunk: piece != Piece::Whole, is_of_many, reply })
+    }
+
+    /// Whether behind the first reply that has not been judged another one of its
+    /// mail has come, or is owed.
+    pub fn has_more_for_mail(&self) -> bool {
+        let Some(mail) = self.answers.front().map(|answered| answered.owed.mail) else { return false };
+        let next = self.answers.get(1).map(|answered| answered.owed.mail);
+        next.or(self.owed.front().map(|owed| owed.mail)) == Some(mail)
     }
 
     /// The time from the beginning of the flight until that reply was read.
@@ -431,6 +373,13 @@ impl Session {
         if let Some(answered) = self.answers.pop_front() {
             self.text_judged = answered.text_end;
         }
+    }
+
+    /// Whether behind the first reply that has not been judged one to another
+    /// RCPT of its mail has come, or is owed.
+    pub fn asks_more_recipients(&self) -> bool {
+        let next = self.answers.get(1).map(|answered| answered.owed).or(self.owed.front().copied());
+        self.has_more_for_mail() && next.is_some_and(|owed| owed.step == Step::Rcpt)
     }
 
     /// Why the connection can't be used further.
@@ -448,6 +397,11 @@ impl Session {
         if self.is_over() { None } else { self.deadline }
     }
 
+    /// Whether the server waits for a content, or for the rest of one.
+    pub(crate) fn is_in_content(&self) -> bool {
+        self.transaction == Transaction::Content && self.failure.is_none() && !self.spent
+    }
+
     /// What the server offers.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
@@ -455,39 +409,27 @@ impl Session {
 
     // ---- inside -----------------------------------------------------------
 
-    fn begin(&mut self, command: Command<'_>, step: Step, recipient: u32, now: Instant) {
-        assert!(self.stage == Stage::Ready && self.is_over(), "{step} while {:?}", self.stage);
-        self.flight(now);
-        self.ask(command, step, recipient);
-    }
-
-    fn flight(&mut self, now: Instant) {
+    fn begin_flight(&mut self, now: Instant) {
         self.forget_login();
+        let kept = KEPT + KEPT_PER_REPLY.saturating_mul((self.asked as usize).saturating_sub(1));
         self.commands.clear();
         self.commands_taken = 0;
         self.text.clear();
         self.text_judged = 0;
         self.answers.clear();
-        self.commands.shrink_to(KEPT);
-        self.text.shrink_to(KEPT);
+        self.parts.clear();
+        self.unplaced = 0;
+        self.spoilt = None;
+        let most = (self.asked as usize).max(4) * 2;
+        self.owed.shrink_to(most);
+        self.answers.shrink_to(most);
+        self.parts.shrink_to(most);
+        self.accepted.shrink_to(most);
+        self.asked = 0;
+        self.commands.shrink_to(kept);
+        self.text.shrink_to(kept);
         self.flight_start = self.written;
         self.began = Some(now);
-    }
-
-    /// Puts a command into the flight.
-    fn ask(&mut self, command: Command<'_>, step: Step, recipient: u32) {
-        command.encode(&mut self.commands);
-        self.owe(step, recipient);
-    }
-
-    fn owe(&mut self, step: Step, recipient: u32) {
-        let unproduced = self.commands.len().saturating_sub(self.commands_taken) as u64;
-        self.owed.push_back(Owed { step, recipient, ends_at: Some(self.produced + unproduced) });
-        self.deadline = self.began.map(|began| after(began, self.current_timeout()));
-    }
-
-    fn is_all_written(&self) -> bool {
-        !self.sending && !self.has_unwritten()
     }
 
     fn current_timeout(&self) -> Duration {
@@ -501,11 +443,21 @@ impl Session {
             Step::Mail => timeouts.mail,
             Step::Rcpt => timeouts.rcpt,
             Step::Data => timeouts.data,
-            Step::Content if self.is_all_written() => timeouts.final_reply,
+            Step::Content if self.is_end_awaited() => timeouts.final_reply,
             Step::Content => timeouts.content,
-            Step::Rset => timeouts.rset,
+            Step::Rset | Step::Noop | Step::Help | Step::Vrfy | Step::Expn | Step::Etrn => timeouts.rset,
             Step::Quit | Step::Idle => timeouts.quit,
         }
+    }
+
+    /// Whether the content's end is out and its reply is the one that is awaited.
+    fn is_end_awaited(&self) -> bool {
+        self.is_awaited_out() && self.owed.front().is_some_and(|owed| owed.piece != Piece::Chunk)
+    }
+
+    fn awaited_mail(&self) -> MailTag {
+        let answered = self.answers.back().map(|answered| answered.owed.mail);
+        self.owed.front().map(|owed| owed.mail).or(answered).unwrap_or_default()
     }
 
     fn awaited(&self) -> Step {
@@ -522,45 +474,11 @@ impl Session {
     fn fail_at(&mut self, step: Step, failure: Failure) {
         if self.failure.is_none() {
             self.failed_at = step;
+            self.failed_mail = self.awaited_mail();
             self.failure = Some(self.auth_failure(failure));
-            self.stream = None;
+            self.opened = None;
+            self.parts.clear();
         }
-    }
-
-    fn unsolicited(&mut self, bytes: &[u8]) {
-        let shown = Reply::parse_first(bytes).filter(|_| !self.is_concealed(bytes));
-        self.fail(Failure::Unsolicited(shown.map(|reply| reply.to_owned())));
-    }
-
-    fn answered(&mut self, owed: Owed, code: ReplyCode, now: Instant) {
-        let refused = code.is_transient() || code.is_permanent();
-        if owed.ends_at.is_none_or(|end| end > self.written) {
-            // A refusal in the middle of the content is believed; nothing more
-            // of it is sent, so the connection is of no further use.
-            let believed = owed.step == Step::Content && refused;
-            if !believed {
-                return self.fail(Failure::Unexpected(code));
-            }
-            self.spent = true;
-            self.sending = false;
-        }
-        if !refused && !is_pass(owed.step, code) && !is_challenge(owed.step, code) {
-            return self.fail(Failure::Unexpected(code));
-        }
-        self.owed.pop_front();
-        self.spent |= code.is_closing();
-        match owed.step {
-            Step::Greeting => return self.greeted(code, now),
-            Step::Ehlo | Step::Helo => return self.introduced(owed.step, code, now),
-            Step::StartTls => return self.upgrade_answered(code, now),
-            Step::Auth if !self.auth_answered(code, now) => return,
-            Step::Rset if !refused => self.transaction = Transaction::None,
-            Step::Data if !refused => self.transaction = Transaction::Content,
-            Step::Data => self.stream = None,
-            Step::Content if !self.spent || code.is_closing() => self.transaction = Transaction::None,
-            _ => {}
-        }
-        self.answers.push_back(Answered { owed, code, text_end: self.text.len(), at: now });
     }
 }
 

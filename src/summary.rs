@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::host::Pipeline;
 use crate::outcome::Outcome;
 
 /// How many messages, or recipients, ended in each way.
@@ -62,6 +63,8 @@ pub struct HostSummary {
     pub recipients: Tally,
     /// Attempts on its lanes that were followed by another.
     pub requeued: u64,
+    /// The most that is pipelined to it: what was set, unless it did not stand that.
+    pub pipeline: Pipeline,
     /// Octets sent to it.
     pub bytes: u64,
     /// Connections that stood, from the greeting to EHLO's reply.

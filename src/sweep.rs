@@ -216,7 +216,8 @@ impl Sweep {
         if lane.link() == Link::Up && !lane.session().is_over() {
             let in_order = lane.is_waited_for();
             self.serve(lane, index, now, in_order);
-            if lane.is_waited_for() && !self.slots.get(index).is_some_and(Slot::is_busy) {
+            let is_busy = lane.session().wants_write() || self.slots.get(index).is_some_and(Slot::is_busy);
+            if lane.is_waited_for() && !is_busy {
                 self.order.push(index);
             }
         }
@@ -334,11 +335,16 @@ impl Sweep {
         let index = *self.order.get(place)?;
         let (lane, slot) = (lanes.get_mut(index)?, self.slots.get_mut(index)?);
         let mut wire = Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now };
+        let mut has_heard = false;
         while !wire.lane.session().is_over() {
             let has_read = if is_awaited { wire.read() } else { wire.read_what_is_there() };
             if !has_read {
+                // The next reply of its flight may have less time than this one had.
+                let deadline = wire.lane.session().deadline().filter(|_| has_heard);
+                self.earliest = [self.earliest, deadline].into_iter().flatten().min();
                 return Some(false);
             }
+            has_heard = true;
         }
         Some(true)
     }
@@ -355,6 +361,8 @@ impl Sweep {
         if let Some(connector) = &host.connector {
             let target = Target { host: settings.name.clone(), port: settings.port, lane: id };
             slot.task = Some(Task::Dial(connector.dial(target)));
+        } else if let Some(path) = settings.socket.clone() {
+            slot.task = Some(Task::Dial(Box::pin(async move { transport::dial_unix(&path).await })));
         } else {
             match host.names.addresses(now, timeout) {
                 Addresses::Pending => slot.task = Some(Task::Name),

@@ -5,6 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -32,19 +35,28 @@ pub(crate) enum Transport {
 
 /// A connection without TLS.
 pub(crate) enum Plain {
-    Tcp(Tcp),
+    Tcp(Polled<TcpStream>),
+    #[cfg(unix)]
+    Unix(Polled<UnixStream>),
     Custom(Box<dyn CustomStream>),
 }
 
-/// A TCP connection.
-pub(crate) struct Tcp {
-    socket: Async<TcpStream>,
+/// A socket, and whether it is known to be empty.
+pub(crate) struct Polled<S> {
+    socket: Async<S>,
     /// A read would have blocked and no readiness was seen since: asking the
     /// reactor first spares an empty read, and takes the event that it holds.
     awaits_input: bool,
 }
 
-impl Tcp {
+impl<S> Polled<S>
+where
+    for<'a> &'a S: Read + Write,
+{
+    fn new(socket: Async<S>) -> Polled<S> {
+        Polled { socket, awaits_input: false }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             if self.awaits_input {
@@ -65,6 +77,10 @@ impl Tcp {
                 None => ready!(self.socket.poll_writable(cx))?,
             }
         }
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        unblocked(|| self.socket.get_ref().read(buffer))
     }
 }
 
@@ -92,8 +108,10 @@ impl Plain {
     /// Reads what is there; otherwise `cx` is woken when there may be more.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
+            Plain::Tcp(socket) => socket.poll_read(cx, buffer),
+            #[cfg(unix)]
+            Plain::Unix(socket) => socket.poll_read(cx, buffer),
             Plain::Custom(stream) => stream.poll_read(cx, buffer),
-            Plain::Tcp(tcp) => tcp.poll_read(cx, buffer),
         }
     }
 
@@ -101,7 +119,9 @@ impl Plain {
     /// is. A user's stream may wake `cx` all the same.
     pub(crate) fn try_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         match self {
-            Plain::Tcp(tcp) => unblocked(|| tcp.socket.get_ref().read(buffer)),
+            Plain::Tcp(socket) => socket.try_read(buffer),
+            #[cfg(unix)]
+            Plain::Unix(socket) => socket.try_read(buffer),
             Plain::Custom(stream) => match stream.poll_read(cx, buffer) {
                 Poll::Ready(read) => Some(read),
                 Poll::Pending => None,
@@ -112,8 +132,10 @@ impl Plain {
     /// Writes what fits; otherwise `cx` is woken when more may fit.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
+            Plain::Tcp(socket) => socket.poll_write(cx, bytes),
+            #[cfg(unix)]
+            Plain::Unix(socket) => socket.poll_write(cx, bytes),
             Plain::Custom(stream) => stream.poll_write(cx, bytes),
-            Plain::Tcp(tcp) => tcp.poll_write(cx, bytes),
         }
     }
 
@@ -121,6 +143,8 @@ impl Plain {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Plain::Tcp(_) => Poll::Ready(Ok(())),
+            #[cfg(unix)]
+            Plain::Unix(_) => Poll::Ready(Ok(())),
             Plain::Custom(stream) => stream.poll_write(cx, &[]).map_ok(|_| ()),
         }
     }
@@ -128,6 +152,8 @@ impl Plain {
     fn local_address(&self) -> Option<IpAddr> {
         match self {
             Plain::Tcp(tcp) => tcp.socket.get_ref().local_addr().ok().map(|address| address.ip()),
+            #[cfg(unix)]
+            Plain::Unix(_) => None,
             Plain::Custom(_) => None,
         }
     }
@@ -203,16 +229,18 @@ pub(crate) const MOST_ASKED: usize = 32;
 #[cfg(unix)]
 pub(crate) fn are_silent(asked: &[Option<&Transport>]) -> [bool; MOST_ASKED] {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::os::fd::AsFd;
     let socket = |place: usize| match asked.get(place).copied().flatten() {
-        Some(Transport::Plain(Plain::Tcp(tcp))) => Some(&tcp.socket),
+        Some(Transport::Plain(Plain::Tcp(tcp))) => Some(tcp.socket.as_fd()),
+        Some(Transport::Plain(Plain::Unix(unix))) => Some(unix.socket.as_fd()),
         // TLS may have decrypted more than it has given.
         Some(Transport::Plain(Plain::Custom(_)) | Transport::Shaking(_) | Transport::Tls(_)) | None => None,
     };
     let Some(some_socket) = (0..asked.len()).find_map(socket) else { return [false; MOST_ASKED] };
     // What can't be asked about has a stand-in, of which nothing is asked.
     let mut polled: [PollFd<'_>; MOST_ASKED] = std::array::from_fn(|place| match socket(place) {
-        Some(socket) => PollFd::new(socket, PollFlags::IN),
-        None => PollFd::new(some_socket, PollFlags::empty()),
+        Some(socket) => PollFd::from_borrowed_fd(socket, PollFlags::IN),
+        None => PollFd::from_borrowed_fd(some_socket, PollFlags::empty()),
     });
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let is_known = polled.get_mut(..asked.len()).is_some_and(|polled| poll(polled, Some(&at_once)).is_ok());
@@ -287,8 +315,28 @@ pub(crate) async fn dial_tcp(target: SocketAddr, source: Option<IpAddr>) -> Resu
     socket.writable().await?;
     match socket.get_ref().take_error()? {
         Some(error) => Err(error.into()),
-        None => Ok(Transport::Plain(Plain::Tcp(Tcp { socket, awaits_input: false }))),
+        None => Ok(Transport::Plain(Plain::Tcp(Polled::new(socket)))),
     }
+}
+
+/// Connects to a Unix socket.
+#[cfg(unix)]
+pub(crate) async fn dial_unix(path: &Path) -> Result<Transport, DialError> {
+    match Async::<UnixStream>::connect(path).await {
+        Ok(socket) => Ok(Transport::Plain(Plain::Unix(Polled::new(socket)))),
+        Err(error) => match DialError::from(error) {
+            DialError::Failed(error) => {
+                let text = format!("{}: {error}", path.display());
+                Err(DialError::Failed(io::Error::new(error.kind(), text)))
+            }
+            shortage => Err(shortage),
+        },
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) async fn dial_unix(_: &Path) -> Result<Transport, DialError> {
+    Err(DialError::Failed(io::ErrorKind::Unsupported.into()))
 }
 
 /// No local port is left at the source address.

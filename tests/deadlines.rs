@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use smtp_bulk::command::MailLine;
 use smtp_bulk::session::Session;
 use smtp_bulk::sink::Sink;
 use smtp_bulk::{Envelope, EventKind, Host, Mailer, MailerBuilder, Message, Step, Timeouts, Verdict};
@@ -190,7 +191,7 @@ fn ready(timeouts: Timeouts, now: Instant) -> Session {
 fn a_command_has_its_time_from_its_first_octet() {
     let begun = Instant::now();
     let mut session = ready(Timeouts::uniform(TIMEOUT), begun);
-    session.mail(&"news@example.org".parse().unwrap(), begun);
+    session.flight(begun).mail(MailLine::new(&"news@example.org".parse().unwrap()));
     assert_eq!(session.deadline(), Some(begun + TIMEOUT), "a peer that takes nothing is not waited for");
 
     let written = begun + SLOW;

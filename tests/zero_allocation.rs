@@ -10,15 +10,21 @@ use smol::future::block_on;
 use smtp_bulk::coordinator::{BatchSettings, Coordinator, Lane, Link};
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::sink::{Keep, Sink};
-use smtp_bulk::{Content, Envelope, Handler, Host, Mailer, Message, Report, Step, Verdict};
+use smtp_bulk::{Content, Envelope, Handler, Host, Mailer, Message, Report, Step, Template, Verdict};
 
 const TEXT: &str = "Subject: hello\r\n\r\n.A dot in front, a bare line end\nand a last line without one";
 
 /// Mails of every content that is held in memory.
 fn messages(count: usize) -> Vec<Message> {
-    let mut contents = [Content::from(TEXT), Content::from(TEXT.to_owned()), Content::from(vec![b'x'; 4096])]
-        .into_iter()
-        .cycle();
+    let template = Template::parse("Subject: {{name}}\n\n.Dear {{name}}").unwrap();
+    let mut contents = [
+        Content::from(TEXT),
+        Content::from(TEXT.to_owned()),
+        Content::from(vec![b'x'; 4096]),
+        template.merge([("name", "Ann")]).unwrap(),
+    ]
+    .into_iter()
+    .cycle();
     let message = |number: usize| {
         let to = format!("user{number}@example.net");
         let envelope = Envelope::parse("news@example.org", [to]).unwrap();

@@ -4,35 +4,39 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::way::Way;
 use crate::Result;
 
 /// One client run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub server: SocketAddr,
+    pub way: Way,
     /// Connections, all open before the first mail.
     pub sessions: usize,
-    /// Mails sent before the measured section; a multiple of `sessions`.
+    /// Mails sent before the measured section; a whole number of batches.
     pub warm_up: usize,
-    /// Mails sent within the measured section; a multiple of `sessions`.
+    /// Mails sent within the measured section; a whole number of batches.
     pub mails: usize,
 }
 
 impl Plan {
     pub fn from_arguments(arguments: &[String]) -> Result<Self> {
-        let [server, sessions, warm_up, mails] = arguments else {
-            return Err("a client role takes ADDRESS SESSIONS WARM_UP MAILS".into());
+        let [server, level, has_chunking, depth, sessions, warm_up, mails] = arguments else {
+            return Err("a client role takes ADDRESS LEVEL CHUNKING DEPTH SESSIONS WARM_UP MAILS".into());
         };
         Ok(Self {
             server: server.parse()?,
+            way: Way::from_arguments(level, has_chunking, depth)?,
             sessions: sessions.parse()?,
             warm_up: warm_up.parse()?,
             mails: mails.parse()?,
         })
     }
 
-    pub fn to_arguments(self) -> [String; 4] {
-        [self.server.to_string(), self.sessions.to_string(), self.warm_up.to_string(), self.mails.to_string()]
+    pub fn to_arguments(self) -> Vec<String> {
+        let numbers = [self.sessions, self.warm_up, self.mails].map(|number| number.to_string());
+        [self.server.to_string()].into_iter().chain(self.way.to_arguments()).chain(numbers).collect()
     }
 
     /// What the server must have counted when the client has ended.

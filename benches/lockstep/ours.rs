@@ -5,6 +5,7 @@
 //! still open, and only then quit. It must count nothing but delivered mails: the orchestrator
 //! compares the count with the plan and with what the server took.
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 use smtp_bulk::{Envelope, Host, Mailer, Message};
@@ -16,8 +17,11 @@ use crate::Result;
 
 pub fn run(plan: &Plan) -> Result<Figures> {
     smol::block_on(async {
-        let threads = u32::try_from(plan.sessions)?;
-        let host = Host::new(plan.server.to_string()).threads(threads).hello(HELLO);
+        let host = Host::new(plan.server.to_string())
+            .threads(u32::try_from(plan.sessions)?)
+            .hello(HELLO)
+            .pipeline(plan.way.pipeline()?)
+            .depth(u32::try_from(plan.way.depth)?);
         let mut mailer = Mailer::builder().host(host).connect().await?;
         send(&mut mailer, plan.warm_up).await?;
         let before = mailer.summary().mails.delivered;
@@ -34,8 +38,8 @@ async fn send(mailer: &mut Mailer, mails: usize) -> Result<()> {
     // Neither side reads addresses in the measured section.
     let content: Arc<[u8]> = content().into();
     let message = Message::new(Envelope::parse(SENDER, [RECIPIENT])?, content);
-    for _ in 0..mails {
-        mailer.send(message.clone()).await?;
-    }
+    // All of them at hand: without CHUNKING a content waits for the mail whose envelope goes
+    // with it only where there is one.
+    mailer.send_all(repeat_n(message, mails)).await?;
     Ok(mailer.flush().await?)
 }

@@ -4,15 +4,20 @@ use super::figures::{Figures, least, median};
 use super::options::Options;
 use super::spawn::{self, FLOOR, Run};
 use super::strace::{self, Calls};
+use super::way::Way;
 use crate::Result;
 
 /// Mails before the measured section, at least; and whole batches, at least.
 const WARM_UP_MAILS: usize = 1000;
 const WARM_UP_BATCHES: usize = 3;
 
-/// Everything measured at one number of sessions.
+/// Mails of a run are this many times more where a mail costs little, at most.
+const MOST_TIMES: f64 = 8.0;
+
+/// Everything measured of one way to send, at one number of sessions.
 #[derive(Debug)]
 pub struct Comparison {
+    pub way: Way,
     pub sessions: usize,
     /// (floor, ours), run one right after the other.
     pub pairs: Vec<(Figures, Figures)>,
@@ -49,33 +54,42 @@ impl Comparison {
     }
 }
 
-pub fn compare(options: &Options, sessions: usize) -> Result<Comparison> {
-    let whole_batches = |mails: usize| mails.div_ceil(sessions) * sessions;
-    let warm_up = whole_batches(WARM_UP_MAILS.min(options.mails)).max(WARM_UP_BATCHES * sessions);
-    let run = |role| Run { role, sessions, warm_up, mails: whole_batches(options.mails) };
+/// How many mails a run has: about as long at each way as `--mails` says for level 0.
+pub fn mails(options: &Options, way: Way) -> usize {
+    let times = (4.0 / way.flights_per_mail()).min(MOST_TIMES);
+    options.mails * times as usize
+}
+
+pub fn compare(options: &Options, way: Way, sessions: usize) -> Result<Comparison> {
+    let batch = sessions * way.depth;
+    let whole_batches = |mails: usize| mails.div_ceil(batch) * batch;
+    let warm_up = whole_batches(WARM_UP_MAILS.min(options.mails)).max(WARM_UP_BATCHES * batch);
+    let run = |role| Run { role, way, sessions, warm_up, mails: whole_batches(mails(options, way)) };
+    let title = way.title();
     let mut pairs = Vec::new();
     for round in 1..=options.rounds {
         let pair = (spawn::client(run(FLOOR), None)?, spawn::client(run(options.rival), None)?);
         let (floor, ours) = (pair.0.cpu_micros_per_mail(), pair.1.cpu_micros_per_mail());
         eprintln!(
-            "{sessions} sessions, round {round} of {}: floor {floor:.2} µs, ours {ours:.2} µs CPU per mail",
+            "{title}, {sessions} sessions, round {round} of {}: floor {floor:.2} µs, ours {ours:.2} µs CPU per mail",
             options.rounds
         );
         pairs.push(pair);
     }
     let calls = if options.strace && strace::is_usable() {
-        eprintln!("{sessions} sessions: counting system calls");
-        Some((calls_per_mail(FLOOR, sessions)?, calls_per_mail(options.rival, sessions)?))
+        eprintln!("{title}, {sessions} sessions: counting system calls");
+        Some((calls_per_mail(run(FLOOR))?, calls_per_mail(run(options.rival))?))
     } else {
-        eprintln!("{sessions} sessions: system calls not counted (no usable strace, or not wanted)");
+        eprintln!("{title}, {sessions} sessions: system calls not counted (no usable strace, or not wanted)");
         None
     };
-    Ok(Comparison { sessions, pairs, calls })
+    Ok(Comparison { way, sessions, pairs, calls })
 }
 
-fn calls_per_mail(role: &'static str, sessions: usize) -> Result<Calls> {
-    strace::calls_per_mail(sessions, |mails, file| {
-        let run = Run { role, sessions, warm_up: sessions, mails };
+fn calls_per_mail(run: Run) -> Result<Calls> {
+    let batch = run.sessions * run.way.depth;
+    strace::calls_per_mail(batch, |mails, file| {
+        let run = Run { warm_up: batch, mails, ..run };
         spawn::client(run, Some(file)).map(drop)
     })
 }

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::figures::{Figures, Plan};
+use super::way::Way;
 use crate::Result;
 
 /// The hidden first arguments.
@@ -28,6 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     pub role: &'static str,
+    pub way: Way,
     pub sessions: usize,
     pub warm_up: usize,
     pub mails: usize,
@@ -35,9 +37,9 @@ pub struct Run {
 
 /// Runs one client against one fresh server; under `strace` when told where it shall write.
 pub fn client(run: Run, strace: Option<&Path>) -> Result<Figures> {
-    let mut server = Server::start(&[])?;
-    let plan =
-        Plan { server: server.address, sessions: run.sessions, warm_up: run.warm_up, mails: run.mails };
+    let Run { way, sessions, warm_up, mails, .. } = run;
+    let mut server = Server::start(SERVER, &way.server_arguments())?;
+    let plan = Plan { server: server.address, way, sessions, warm_up, mails };
     let mut command = command_line(run.role, strace)?;
     let figures = Figures::parse(&answer(command.args(plan.to_arguments()))?)?;
     let stored = server.stop()?;
@@ -86,7 +88,7 @@ pub fn answer(command: &mut Command) -> Result<String> {
     Ok(answer)
 }
 
-/// A server process; it ends when its standard input does, so it never outlives the orchestrator.
+/// A process that listens; it ends when its standard input does, so it never outlives the orchestrator.
 pub struct Server {
     pub address: SocketAddr,
     process: Guard,
@@ -94,9 +96,9 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(arguments: &[OsString]) -> Result<Self> {
+    pub fn start(role: &str, arguments: &[OsString]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(SERVER).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(role).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Guard(command.spawn()?);
         let mut stdout = BufReader::new(process.0.stdout.take().ok_or("the server has no standard output")?);
         let mut line = String::new();

@@ -38,10 +38,10 @@ pub fn is_usable() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Counts two runs of different lengths; `run` sends so many mails with so many sessions, under
+/// Counts two runs of different lengths, each of whole batches; `run` sends so many mails, under
 /// `strace` that writes into the given file.
-pub fn calls_per_mail(sessions: usize, run: impl Fn(usize, &Path) -> Result<()>) -> Result<Calls> {
-    let short = MAILS.div_ceil(sessions) * sessions;
+pub fn calls_per_mail(batch: usize, run: impl Fn(usize, &Path) -> Result<()>) -> Result<Calls> {
+    let short = MAILS.div_ceil(batch) * batch;
     let long = short * 4;
     let (before, after) = (traced(short, &run)?, traced(long, &run)?);
     let mails = (long - short) as f64;

@@ -6,7 +6,7 @@ use super::content::CONTENT_OCTETS;
 use super::figures::{Figures, least, median};
 use super::machine;
 use super::options::Options;
-use super::rounds::Comparison;
+use super::rounds::{self, Comparison};
 
 const NOT_MEASURED: &str = "–";
 
@@ -14,9 +14,12 @@ pub fn markdown(options: &Options, results: &[Comparison]) -> String {
     let mut text = String::new();
     // Writing to a `String` cannot fail.
     let _ = heading(&mut text, options);
-    let _ = costs(&mut text, results);
-    let _ = calls(&mut text, results);
-    let _ = memory(&mut text, results);
+    for results in results.chunk_by(|one, other| one.way == other.way) {
+        let _ = way(&mut text, options, results);
+        let _ = costs(&mut text, results);
+        let _ = calls(&mut text, results);
+        let _ = memory(&mut text, results);
+    }
     text
 }
 
@@ -24,11 +27,16 @@ fn heading(text: &mut String, options: &Options) -> std::fmt::Result {
     writeln!(text, "Machine: {}.\n", machine::description())?;
     writeln!(
         text,
-        "Plain TCP on loopback, {CONTENT_OCTETS} octets per mail, four round trips per mail; {} mails per run; \
-         pairs of runs (floor, then ours): {}. CPU is user and system time of the client's process: median (least). \
+        "Plain TCP on loopback, {CONTENT_OCTETS} octets per mail; pairs of runs (floor, then ours): {}. CPU is user and system time of the client's process: median (least). \
          Ratios are ours to floor; of the pairs: median (least–most). Mails per second: median.\n",
-        options.mails, options.rounds
+        options.rounds
     )
+}
+
+fn way(text: &mut String, options: &Options, results: &[Comparison]) -> std::fmt::Result {
+    let Some(way) = results.first().map(|result| result.way) else { return Ok(()) };
+    let mails = rounds::mails(options, way);
+    writeln!(text, "\n## {}: {mails} mails per run\n", way.title())
 }
 
 fn costs(text: &mut String, results: &[Comparison]) -> std::fmt::Result {

@@ -8,7 +8,7 @@ use super::measured::{Measured, Plan};
 use super::options::Options;
 use crate::Result;
 use crate::lockstep::figures::median;
-use crate::lockstep::spawn::{self, OURS, Server};
+use crate::lockstep::spawn::{self, OURS, SERVER, Server};
 use crate::lockstep::strace::{self, Calls};
 
 /// Sessions whose system calls are counted, at most: a traced client is slow.
@@ -84,7 +84,7 @@ fn client(
     strace: Option<&Path>,
 ) -> Result<Measured> {
     let (chain, key) = (certificates.chain(case.key), certificates.key(case.key));
-    let mut server = Server::start(&[case.name.into(), chain.into(), key.into()])?;
+    let mut server = Server::start(SERVER, &[case.name.into(), chain.into(), key.into()])?;
     let mails = mails.div_ceil(sessions) * sessions;
     let plan = Plan { case, server: server.address, authority: certificates.authority(), sessions, mails };
     let mut command = spawn::command_line(OURS, strace)?;

@@ -120,7 +120,7 @@ impl RawAccess {
                 return Err(format!("{option} needs --tls starttls or --tls implicit"));
             }
         } else if !has_hosts {
-            return Err("--tls needs --host: the embedded server has no certificate".to_owned());
+            return Err("--tls needs --host or --unix: the embedded server has no certificate".to_owned());
         }
         if self.ca.is_some() && !security.is_verified() && security != Security::None {
             return Err(
@@ -160,6 +160,11 @@ impl Access {
         let own = self.own.iter().flat_map(|(cert, key)| [cert, key]);
         let password = self.login.iter().filter_map(|login| login.password_file.as_ref());
         self.ca.iter().chain(own).chain(password).map(PathBuf::as_path)
+    }
+
+    /// Whether certificates are to bear the name by which a host is called.
+    pub fn trusts_host_names(&self) -> bool {
+        self.security.is_verified() && self.server_name.is_none()
     }
 
     /// What the user should know and may mean.
@@ -332,7 +337,7 @@ mod tests {
             assert!(error.starts_with(what), "{line}: {error}");
         }
         let error = access("--tls starttls-insecure", false).unwrap_err();
-        assert_eq!(error, "--tls needs --host: the embedded server has no certificate");
+        assert_eq!(error, "--tls needs --host or --unix: the embedded server has no certificate");
     }
 
     #[test]

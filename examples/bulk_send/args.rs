@@ -4,7 +4,8 @@
 use crate::access::{self, Access, RawAccess};
 use crate::input::quoted;
 use lexopt::Arg;
-use smtp_bulk::Domain;
+use smtp_bulk::host::MAX_DEPTH;
+use smtp_bulk::{Domain, Pipeline};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -30,13 +31,25 @@ through 100 sessions.
 
 Where to:
   --host HOST[:PORT]   A server (name, IPv4, IPv6 or [IPv6]:PORT; if not given,
-                       port 25, and 465 with implicit TLS). Repeat it to spread
-                       the mail over several. Without it: the embedded server.
+                       port 25, 465 with implicit TLS, and 24 with --lmtp). Repeat
+                       it to spread the mail over several.
+  --unix PATH          A server that listens on this Unix socket; repeat it and
+                       mix it with --host at will. Without any of the two: the
+                       embedded server.
+  --lmtp               Speak LMTP to every server, as mail stores do (RFC 2033)
   --threads N          Sessions per host (default 2; embedded server 100)
   --hello NAME         Name said to the server (default: the own address)
   --timeout SECONDS    One time limit for every step (default: those of RFC 5321)
 
-TLS and login, the same for every --host:
+How fast, where the server offers PIPELINING; one that does not stand it gets less:
+  --pipeline LEVEL     0 (default): one command, one reply. 1: all that is said of a
+                       mail at once, then its content, for any server. 2: the content
+                       with it (needs CHUNKING), or with what is said of the next
+                       mail: one round trip per mail, at which some servers break
+  --depth K            Mails per session in each batch, 1 (default) to 1000. With
+                       --pipeline 2 and CHUNKING they are sent together
+
+TLS and login, the same for every --host and --unix:
   --tls MODE           none (default); starttls: nothing is sent without STARTTLS
                        (name port 587 where it is meant); implicit: TLS from the
                        first octet. With -insecure behind one of the two any
@@ -44,7 +57,8 @@ TLS and login, the same for every --host:
   --ca FILE            Trust the authorities in this file (PEM or DER), and no others
   --cert FILE          Certificate of this client, a chain in PEM; needs --key
   --key FILE           Its private key, in PEM (PKCS#8, not encrypted)
-  --server-name NAME   Name in the server's certificate, if not the host's
+  --server-name NAME   Name in the server's certificate, if not the host's; with
+                       --unix there is no other
   --pin SHA256         Fingerprint that the server's certificate must have besides;
                        repeat it to allow several. With -insecure it is all that is
                        asked of the certificate
@@ -61,6 +75,8 @@ What:
   --from ADDRESS       Sender; <> for none (default sender@example.net)
   --recipients FILE    One address per line, or CSV whose header names fields,
                        one of them `email`. It is checked whole before connecting.
+                       Addresses may be international: a name as in ä@example.net
+                       needs a server with SMTPUTF8, a domain does not.
   --count N            Made-up recipients user0000001@example.net and so on
                        instead of a file, with the fields email, name, number
   --message FILE.eml   The mail, with {{field}} filled in per recipient. Date and
@@ -92,11 +108,16 @@ could be reached, was trusted, or took the password), 2 bad input or usage.
 
 /// A server to send to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostArg {
-    /// Name or address; IPv6 without brackets.
-    pub name: String,
-    /// Port, if given.
-    pub port: Option<u16>,
+pub enum HostArg {
+    /// One that is reached over TCP.
+    Tcp {
+        /// Name or address; IPv6 without brackets.
+        name: String,
+        /// Port, if given.
+        port: Option<u16>,
+    },
+    /// One that listens on the Unix socket of this path.
+    Unix(PathBuf),
 }
 
 /// Where the recipients come from.
@@ -115,6 +136,12 @@ pub struct Args {
     pub hosts: Vec<HostArg>,
     /// Sessions per host.
     pub threads: usize,
+    /// How much is sent without waiting for replies.
+    pub pipeline: Pipeline,
+    /// Mails per session in each batch.
+    pub depth: u32,
+    /// Whether LMTP is spoken.
+    pub lmtp: bool,
     /// Name for EHLO, if given.
     pub hello: Option<String>,
     /// Sender without angle brackets; empty is the null reverse-path.
@@ -164,6 +191,10 @@ where
                 raw.json = true;
                 continue;
             }
+            Some(Arg::Long("lmtp")) => {
+                raw.lmtp = true;
+                continue;
+            }
             Some(Arg::Long(name)) => format!("--{name}"),
             Some(Arg::Short(letter)) => return Err(unknown(&format!("-{letter}"))),
             Some(Arg::Value(value)) => {
@@ -184,9 +215,12 @@ where
 }
 
 /// Options that have a value, besides those of [`access`].
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 14] = [
     "--host",
+    "--unix",
     "--threads",
+    "--pipeline",
+    "--depth",
     "--hello",
     "--timeout",
     "--from",
@@ -202,6 +236,9 @@ const OPTIONS: [&str; 11] = [
 struct Raw {
     hosts: Vec<HostArg>,
     threads: Option<usize>,
+    pipeline: Option<Pipeline>,
+    depth: Option<u32>,
+    lmtp: bool,
     hello: Option<String>,
     timeout: Option<Duration>,
     from: Option<String>,
@@ -221,6 +258,10 @@ impl Raw {
             "--recipients" => return once(&mut self.recipients, path(value)?),
             "--message" => return once(&mut self.message, path(value)?),
             "--failed" => return once(&mut self.failed, path(value)?),
+            "--unix" => {
+                self.hosts.push(HostArg::Unix(socket(value)?));
+                return Ok(());
+            }
             _ if access::OPTIONS.contains(&option) => return self.access.set(option, value),
             _ => {}
         }
@@ -233,6 +274,8 @@ impl Raw {
                 Ok(())
             }
             "--threads" => once(&mut self.threads, threads(&value)?),
+            "--pipeline" => once(&mut self.pipeline, pipeline(&value)?),
+            "--depth" => once(&mut self.depth, depth(&value)?),
             "--hello" => once(&mut self.hello, hello(value)?),
             "--timeout" => once(&mut self.timeout, timeout(&value)?),
             "--from" => once(&mut self.from, from(value)),
@@ -253,7 +296,8 @@ impl Raw {
             (None, Some(count)) => Recipients::Count(count),
             (None, None) if self.hosts.is_empty() => Recipients::Count(DEFAULT_COUNT),
             (None, None) => {
-                return Err("--host needs --recipients FILE or --count N".to_owned());
+                let option = if self.hosts.iter().all(HostArg::is_unix) { "--unix" } else { "--host" };
+                return Err(format!("{option} needs --recipients FILE or --count N"));
             }
         };
         let debug = self.debug.unwrap_or(0);
@@ -261,6 +305,9 @@ impl Raw {
             return Err("--debug-path needs --debug LEVEL, 1 to 10".to_owned());
         }
         let access = self.access.finish(!self.hosts.is_empty())?;
+        if access.trusts_host_names() && self.hosts.iter().any(HostArg::is_unix) {
+            return Err("--tls needs --server-name NAME with --unix: no certificate names a path".to_owned());
+        }
         let threads = match self.hosts.is_empty() {
             true => SINK_THREADS,
             false => HOST_THREADS,
@@ -268,6 +315,9 @@ impl Raw {
         Ok(Args {
             hosts: self.hosts,
             threads: self.threads.unwrap_or(threads),
+            pipeline: self.pipeline.unwrap_or_default(),
+            depth: self.depth.unwrap_or(1),
+            lmtp: self.lmtp,
             hello: self.hello,
             from_given: self.from.is_some(),
             from: self.from.unwrap_or_else(|| DEFAULT_FROM.to_owned()),
@@ -312,6 +362,22 @@ fn path(value: OsString) -> Result<PathBuf, String> {
     }
 }
 
+impl HostArg {
+    fn is_unix(&self) -> bool {
+        matches!(self, HostArg::Unix(_))
+    }
+}
+
+/// The path of a Unix socket, which cannot be of any length.
+fn socket(value: OsString) -> Result<PathBuf, String> {
+    let path = path(value)?;
+    #[cfg(unix)]
+    if let Err(error) = std::os::unix::net::SocketAddr::from_pathname(&path) {
+        return Err(format!("{} is no path of a socket: {error}", quoted(&path.to_string_lossy())));
+    }
+    Ok(path)
+}
+
 fn host(text: &str) -> Result<HostArg, String> {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((name, after)) = rest.split_once(']') else {
@@ -325,10 +391,10 @@ fn host(text: &str) -> Result<HostArg, String> {
             None if after.is_empty() => None,
             None => return Err(format!("{} is not [IPv6]:PORT", quoted(text))),
         };
-        return Ok(HostArg { name: name.to_owned(), port });
+        return Ok(HostArg::Tcp { name: name.to_owned(), port });
     }
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Ok(HostArg { name: text.to_owned(), port: None });
+        return Ok(HostArg::Tcp { name: text.to_owned(), port: None });
     }
     let (name, port) = match text.split_once(':') {
         Some((_, digits)) if digits.contains(':') => {
@@ -339,7 +405,7 @@ fn host(text: &str) -> Result<HostArg, String> {
         None => (text, None),
     };
     host_name(name)?;
-    Ok(HostArg { name: name.to_owned(), port })
+    Ok(HostArg::Tcp { name: name.to_owned(), port })
 }
 
 fn host_name(name: &str) -> Result<(), String> {
@@ -370,6 +436,18 @@ fn threads(text: &str) -> Result<usize, String> {
     match digits_only(text).then(|| text.parse::<usize>()) {
         Some(Ok(threads)) if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
         _ => Err(format!("{} is not 1 to {MAX_THREADS}", quoted(text))),
+    }
+}
+
+fn pipeline(text: &str) -> Result<Pipeline, String> {
+    let level = digits_only(text).then(|| text.parse::<u8>().ok()).flatten();
+    level.and_then(Pipeline::from_level).ok_or_else(|| format!("{} is not 0, 1 or 2", quoted(text)))
+}
+
+fn depth(text: &str) -> Result<u32, String> {
+    match digits_only(text).then(|| text.parse::<u32>()) {
+        Some(Ok(depth)) if (1..=MAX_DEPTH).contains(&depth) => Ok(depth),
+        _ => Err(format!("{} is not 1 to {MAX_DEPTH}", quoted(text))),
     }
 }
 
@@ -445,6 +523,7 @@ mod tests {
         assert_eq!((args.threads, args.recipients), (100, Recipients::Count(100_000)));
         assert_eq!((args.from.as_str(), args.from_given), (DEFAULT_FROM, false));
         assert!(!args.json);
+        assert_eq!((args.pipeline, args.depth, args.lmtp), (Pipeline::Single, 1, false));
     }
 
     #[test]
@@ -452,9 +531,12 @@ mod tests {
         let args = args(
             "--host a.example --host=[::1]:2525 --threads 7 --hello me.example --timeout 2.5 \
              --from a@b --recipients r.csv --message m.eml --failed f.csv --debug 10 \
-             --debug-path log/[HOST] --json --tls starttls --user tim",
+             --debug-path log/[HOST] --json --tls starttls --user tim --pipeline 2 --depth 8 \
+             --lmtp --unix run/lmtp.sock --server-name mx.example",
         );
-        assert_eq!(args.hosts.len(), 2);
+        assert_eq!(args.hosts.len(), 3);
+        assert_eq!(args.hosts[2], HostArg::Unix("run/lmtp.sock".into()));
+        assert_eq!((args.pipeline, args.depth, args.lmtp), (Pipeline::Full, 8, true));
         assert_eq!(args.threads, 7);
         assert_eq!(args.hello.as_deref(), Some("me.example"));
         assert_eq!(args.timeout, Some(Duration::from_millis(2500)));
@@ -481,6 +563,10 @@ mod tests {
         for option in OPTIONS.into_iter().chain(access::OPTIONS) {
             assert!(HELP.contains(&format!("  {option} ")), "{option}");
         }
+        for flag in ["--json", "--lmtp", "--help"] {
+            assert!(HELP.contains(&format!("{flag} ")), "{flag}");
+        }
+        assert!(HELP.contains(&format!("1 (default) to {MAX_DEPTH}.")));
         assert_eq!(asked("--count 3 -h").unwrap(), Asked::Help);
     }
 
@@ -497,7 +583,7 @@ mod tests {
             ("mail_1", "mail_1", None),
         ] {
             let name = name.to_owned();
-            assert_eq!(host(text), Ok(HostArg { name, port }), "{text}");
+            assert_eq!(host(text), Ok(HostArg::Tcp { name, port }), "{text}");
         }
     }
 
@@ -544,17 +630,58 @@ mod tests {
             ("--debug 11", "--debug: `11` is not 0 to 10"),
             ("--debug-path x", "--debug-path needs --debug LEVEL, 1 to 10"),
             ("--hello -", "--hello: `-` is not a domain or address literal"),
-            ("--hello ä", "--hello: `ä` is not a domain or address literal"),
+            ("--hello ä..b", "--hello: `ä..b` is not a domain or address literal"),
             ("--recipients=", "--recipients: is empty"),
+            ("--pipeline 3", "--pipeline: `3` is not 0, 1 or 2"),
+            ("--pipeline -1", "--pipeline: `-1` is not 0, 1 or 2"),
+            ("--pipeline full", "--pipeline: `full` is not 0, 1 or 2"),
+            ("--pipeline 1 --pipeline 1", "--pipeline: is given twice"),
+            ("--depth 0", "--depth: `0` is not 1 to 1000"),
+            ("--depth 1001", "--depth: `1001` is not 1 to 1000"),
+            ("--depth +1", "--depth: `+1` is not 1 to 1000"),
+            ("--unix", "--unix needs a value"),
+            ("--unix=", "--unix: is empty"),
+            ("--unix a", "--unix needs --recipients FILE or --count N"),
+            ("--unix a --host b", "--host needs --recipients FILE or --count N"),
+            (
+                "--unix a --count 1 --tls starttls",
+                "--tls needs --server-name NAME with --unix: no certificate names a path",
+            ),
             ("--host a:x --count 1", "--host: port `x` is not 1 to 65535"),
             ("--host a", "--host needs --recipients FILE or --count N"),
-            ("--tls starttls", "--tls needs --host: the embedded server has no certificate"),
+            ("--tls starttls", "--tls needs --host or --unix: the embedded server has no certificate"),
             ("--host a --count 1 --user tim", "--user needs --tls starttls or --tls implicit"),
             ("--count 1 --recipients f", "--count and --recipients exclude each other"),
         ] {
             assert_eq!(error(line), what, "{line}");
         }
         assert!(error("--json=yes").contains("--json"));
+        assert!(error("--lmtp=yes").contains("--lmtp"));
+    }
+
+    #[test]
+    fn international_names_are_names() {
+        assert_eq!(args("--hello bücher.example").hello.as_deref(), Some("bücher.example"));
+        assert_eq!(args("--from ä@bücher.example").from, "ä@bücher.example");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_too_long_for_a_socket_is_refused() {
+        let long = "x".repeat(200);
+        let error = error(&format!("--unix {long} --count 1"));
+        assert!(error.starts_with("--unix: `xxx") && error.contains(" is no path of a socket: "), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_need_not_be_text() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = OsString::from_vec(b"/run/\xff".to_vec());
+        let line =
+            ["bulk_send", "--count", "1", "--unix"].map(OsString::from).into_iter().chain([path.clone()]);
+        let Asked::Run(args) = parse(line).unwrap() else { panic!("help") };
+        assert_eq!(args.hosts, [HostArg::Unix(path.into())]);
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! The run itself: the embedded server if no host was named, the mailer, one mail per recipient.
 //! It must never hold more mails than the mailer takes; what a mail is and became is the ledger's.
 
-use crate::args::Args;
+use crate::args::{Args, HostArg};
 use crate::job::{Job, MailMaker};
 use crate::ledger::{Closed, Ledger};
 use crate::progress::Progress;
-use crate::recipients::Source;
+use crate::recipients::{Record, Source};
 use crate::table::Outcome;
 use crate::template::Mail;
 use async_signal::{Signal, Signals};
 use smol::future;
 use smol::stream::StreamExt;
 use smtp_bulk::envelope::AddressError;
-use smtp_bulk::sink::{Keep, Sink};
+use smtp_bulk::sink::{Builder, Extension, Keep, Sink};
 use smtp_bulk::{
-    Content, Credentials, Envelope, Error, Event, ForwardPath, Host, Mailer, Message, MessageId, Report,
-    ReversePath, Summary, Timeouts, Verdict,
+    Body, Content, Credentials, Envelope, Error, Event, ForwardPath, Host, Mailer, Message, MessageId,
+    Report, ReversePath, Summary, Timeouts, Verdict,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Mails between two looks at the signals, should the mailer never have to wait.
-const YIELD_EVERY: u64 = 256;
+const YIELD_EVERY: usize = 4096;
 
 /// What the first signal is answered with.
 const FINISHING: &str = "interrupted: finishing what is on its way; again to stop at once";
@@ -115,12 +115,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 // ---- The library's part: everything below names its API. ----------------------------------------
 
-/// Whether this can be the sender; empty is the null reverse-path.
-pub fn check_from(address: &str) -> Result<(), String> {
-    match reverse_path(address)?.is_ascii() {
-        true => Ok(()),
-        false => Err("the address is not ASCII, and SMTPUTF8 is not supported yet".to_owned()),
-    }
+/// The extensions of the embedded server, so that every option has something to work with.
+const OFFERED: [Extension; 6] = [
+    Extension::Pipelining,
+    Extension::Chunking,
+    Extension::Size,
+    Extension::EightBitMime,
+    Extension::SmtpUtf8,
+    Extension::Dsn,
+];
+
+/// The sender as it goes onto the wire, if this can be one; empty is the null reverse-path.
+pub fn check_from(address: &str) -> Result<String, String> {
+    reverse_path(address).map(|path| path.wire().to_owned())
 }
 
 /// Whether mail can be sent to this address.
@@ -230,31 +237,36 @@ async fn finish(
 
 /// The hosts asked for; or the embedded server, which stops when it is dropped.
 fn hosts(args: &Args) -> Result<(Vec<Host>, Option<Sink>), String> {
-    let mut hosts = Vec::new();
+    let mut hosts: Vec<Host> = args.hosts.iter().map(host).collect();
     let mut sink = None;
-    if args.hosts.is_empty() {
-        let started = Sink::builder()
-            .keep(Keep::Nothing)
-            .start()
-            .map_err(|error| format!("embedded server: {error}"))?;
+    if hosts.is_empty() {
+        let started = embedded(args).map_err(|error| format!("embedded server: {error}"))?;
         hosts.push(Host::new("127.0.0.1").port(started.port()));
         sink = Some(started);
     }
-    for host in &args.hosts {
-        let named = Host::new(&host.name);
-        hosts.push(match host.port {
-            Some(port) => named.port(port),
-            None => named,
-        });
-    }
     let tuned = hosts.into_iter().map(|host| {
-        let host = host.threads(u32::try_from(args.threads).unwrap_or(u32::MAX));
+        let threads = u32::try_from(args.threads).unwrap_or(u32::MAX);
+        let host = host.threads(threads).pipeline(args.pipeline).depth(args.depth);
+        let host = if args.lmtp { host.lmtp() } else { host };
         match &args.hello {
             Some(name) => host.hello(name),
             None => host,
         }
     });
     Ok((tuned.collect(), sink))
+}
+
+fn host(asked: &HostArg) -> Host {
+    match asked {
+        HostArg::Tcp { name, port: Some(port) } => Host::new(name).port(*port),
+        HostArg::Tcp { name, port: None } => Host::new(name),
+        HostArg::Unix(path) => Host::unix(path),
+    }
+}
+
+fn embedded(args: &Args) -> io::Result<Sink> {
+    let server = OFFERED.into_iter().fold(Sink::builder().keep(Keep::Nothing), Builder::announce);
+    if args.lmtp { server.lmtp().start() } else { server.start() }
 }
 
 async fn connect(
@@ -310,6 +322,7 @@ fn stop(error: Error) -> Stop {
     })
 }
 
+/// Hands over all mails, or those before the first that could not be read.
 async fn feed(
     args: &Args,
     mailer: &mut Mailer,
@@ -317,27 +330,69 @@ async fn feed(
     mails: &mut MailMaker,
     book: &Book,
 ) -> Result<(), Stop> {
-    for (id, record) in (1_u64..).zip(source) {
-        let record = Arc::new(record.map_err(|error| Stop::Input(error.to_string()))?);
-        let mail = mails.make(Arc::clone(&record));
-        let message = message(args, id, record.email(), mail);
-        lock(book).take(id, record);
-        match message {
-            Ok(message) => mailer.send(message).await.map_err(stop)?,
-            Err(reason) => lock(book).report(id, Outcome::Refused, || reason),
-        }
-        if id.is_multiple_of(YIELD_EVERY) {
-            future::yield_now().await;
-        }
+    let mut feed = Feed { args, source, mails, book, last_id: 0, is_over: false, mistake: None };
+    while !feed.is_over {
+        // Not one by one: at level 2 a content is sent together with the next mail's envelope, and
+        // the mailer has to know that there is a next one.
+        mailer.send_all(feed.by_ref().take(YIELD_EVERY)).await.map_err(stop)?;
+        future::yield_now().await;
     }
-    Ok(())
+    feed.mistake.map_or(Ok(()), Err)
+}
+
+/// The mails to come, each entered into the book before it is handed over.
+struct Feed<'a> {
+    args: &'a Args,
+    source: &'a mut Source,
+    mails: &'a mut MailMaker,
+    book: &'a Book,
+    last_id: u64,
+    is_over: bool,
+    /// Why it is over before the end of the input.
+    mistake: Option<Stop>,
+}
+
+impl Feed<'_> {
+    /// The next mail, or why there cannot be one for the next recipient.
+    fn make(&mut self, record: Record) -> Result<Message, (u64, String)> {
+        self.last_id = self.last_id.saturating_add(1);
+        let (id, record) = (self.last_id, Arc::new(record));
+        let mail = self.mails.make(Arc::clone(&record));
+        let message = message(self.args, id, record.email(), mail);
+        lock(self.book).take(id, record);
+        message.map_err(|reason| (id, reason))
+    }
+}
+
+impl Iterator for Feed<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        while !self.is_over {
+            match self.source.next() {
+                Some(Ok(record)) => match self.make(record) {
+                    Ok(message) => return Some(message),
+                    Err((id, reason)) => lock(self.book).report(id, Outcome::Refused, || reason),
+                },
+                Some(Err(error)) => {
+                    self.mistake = Some(Stop::Input(error.to_string()));
+                    self.is_over = true;
+                }
+                None => self.is_over = true,
+            }
+        }
+        None
+    }
 }
 
 fn message(args: &Args, id: u64, to: &str, mail: Mail) -> Result<Message, String> {
     let to = forward_path(to)?;
     let envelope = Envelope::new(reverse_path(&args.from)?, to).map_err(|error| error.to_string())?;
-    let length = mail.len();
+    let (length, is_seven_bit) = (mail.len(), mail.is_seven_bit());
     let content = Content::reader(move || Ok(Box::new(mail.reader()))).promise(length);
+    // Of any other kind the library knows nothing, and sends it without 8BITMIME too: a server that
+    // lacks it takes such mails all the same, as a rule.
+    let content = if is_seven_bit { content.body(Body::SevenBit) } else { content };
     Ok(Message::new(envelope, content).id(id))
 }
 

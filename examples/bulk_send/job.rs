@@ -15,6 +15,9 @@ use smtp_bulk::Credentials;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Says how a sender's address goes onto the wire, or what is wrong with it.
+pub type SenderCheck<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
 /// A run that is ready to start.
 #[derive(Debug)]
 pub struct Job {
@@ -34,25 +37,28 @@ pub struct Job {
 
 impl Job {
     /// Checks all input; an error is one line for the user. `from` and `recipient` judge addresses.
-    pub fn prepare(args: &Args, from: AddressCheck<'_>, recipient: AddressCheck<'_>) -> Result<Self, String> {
-        from(&args.from).map_err(|reason| format!("--from: bad address {}: {reason}", quoted(&args.from)))?;
+    pub fn prepare(args: &Args, from: SenderCheck<'_>, recipient: AddressCheck<'_>) -> Result<Self, String> {
+        let bad = |reason| format!("--from: bad address {}: {reason}", quoted(&args.from));
+        let from = from(&args.from).map_err(bad)?;
         let credentials = args.access.credentials()?;
-        let prepared = Self::read(args, recipient, credentials);
+        let prepared = Self::read(args, &from, recipient, credentials);
         prepared.map_err(|error| error.to_string())
     }
 
+    /// `from` is the sender as it goes onto the wire: a header in that form needs no SMTPUTF8 where
+    /// the envelope needs none (RFC 6532 §3.2).
     fn read(
         args: &Args,
+        from: &str,
         recipient: AddressCheck<'_>,
         credentials: Option<Credentials>,
     ) -> Result<Self, InputError> {
-        let (source, header, total, warning) = open(&args.recipients, recipient)?;
+        let (source, header, total) = open(&args.recipients, recipient)?;
         let template = match &args.message {
             Some(path) => Template::load(path, &header)?,
-            None => Template::sample(&args.from, &header, SAMPLE_BODY),
+            None => Template::sample(from, &header, SAMPLE_BODY),
         };
-        let mut warnings = warnings(args, &template);
-        warnings.extend(warning);
+        let warnings = warnings(args, &template);
         check_debug_path(args)?;
         let failed = match &args.failed {
             Some(path) => Some(Failed::create(path, &header, &inputs(args))?),
@@ -64,7 +70,7 @@ impl Job {
             ledger: Ledger::new(failed, progress.clone()),
             progress,
             warnings,
-            mails: MailMaker { template: Arc::new(template), stamps: Stamps::new(&args.from) },
+            mails: MailMaker { template: Arc::new(template), stamps: Stamps::new(from) },
             credentials,
         })
     }
@@ -88,22 +94,18 @@ impl MailMaker {
 fn open(
     recipients: &Recipients,
     address: AddressCheck<'_>,
-) -> Result<(Source, Arc<Header>, u64, Option<String>), InputError> {
+) -> Result<(Source, Arc<Header>, u64), InputError> {
     match recipients {
         Recipients::File(path) => {
             let checked = check(path, address)?;
             let records = Box::new(checked.records()?);
             let header = Arc::clone(checked.header());
-            let warning = checked.international().map(|(line, found)| {
-                let what = "this address is not ASCII, and SMTPUTF8 is not supported yet";
-                InputError::at(path, line, format!("{what}; such recipients: {found}")).to_string()
-            });
-            Ok((Source::File(records), header, checked.count(), warning))
+            Ok((Source::File(records), header, checked.count()))
         }
         Recipients::Count(count) => {
             let records = Generated::new(*count);
             let header = Arc::new(records.header().clone());
-            Ok((Source::Generated(records), header, *count, None))
+            Ok((Source::Generated(records), header, *count))
         }
     }
 }
@@ -165,7 +167,11 @@ mod tests {
     }
 
     fn prepare(line: &[&str]) -> Result<Job, String> {
-        Job::prepare(&args(line), &judge, &judge)
+        let from = |address: &str| match address {
+            "" => Ok(String::new()),
+            address => judge(address).map(|()| address.replace("bücher", "xn--bcher-kva")),
+        };
+        Job::prepare(&args(line), &from, &judge)
     }
 
     #[test]
@@ -216,14 +222,22 @@ mod tests {
     }
 
     #[test]
-    fn international_recipients_are_a_warning() {
+    fn international_recipients_are_no_reason_to_warn() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("r");
         fs::write(&list, "a@b\nä@b\nö@b\n").unwrap();
         let job = prepare(&["--recipients", list.to_str().unwrap()]).unwrap();
-        let [warning] = &job.warnings[..] else { panic!("{:?}", job.warnings) };
-        assert!(warning.contains(":2: this address is not ASCII"), "{warning}");
-        assert!(warning.ends_with("such recipients: 2"), "{warning}");
+        assert!(job.warnings.is_empty(), "{:?}", job.warnings);
+    }
+
+    #[test]
+    fn the_header_has_the_senders_domain_as_it_is_on_the_wire() {
+        let mut job = prepare(&["--count", "1", "--from", "s@bücher.example"]).unwrap();
+        let record = job.source.next().unwrap().unwrap();
+        let mut text = String::new();
+        job.mails.make(Arc::new(record)).reader().read_to_string(&mut text).unwrap();
+        assert!(text.contains("\r\nFrom: <s@xn--bcher-kva.example>\r\n"), "{text}");
+        assert!(text.contains(".1@xn--bcher-kva.example>\r\n") && text.is_ascii(), "{text}");
     }
 
     #[test]

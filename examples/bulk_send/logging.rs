@@ -1,4 +1,5 @@
-//! The library's debug lines on standard error, for `--debug` without `--debug-path`.
+//! What the library has to say, on standard error: its warnings, such as that a host does not stand
+//! its level, and for `--debug` without `--debug-path` its debug lines.
 //! It must never disturb the progress bar, nor let what a server said steer the terminal.
 
 use crate::input::one_line;
@@ -11,12 +12,14 @@ const SHOWN: &str = "smtp_bulk";
 
 struct ToStandardError {
     progress: Progress,
+    has_debug_lines: bool,
 }
 
-/// Shows the library's log lines from now on; the library's own debug level says how many.
-pub fn install(progress: Progress) {
-    if log::set_boxed_logger(Box::new(ToStandardError { progress })).is_ok() {
-        log::set_max_level(LevelFilter::Trace);
+/// Shows the library's warnings from now on, and with debug lines all that its own debug level has
+/// it say.
+pub fn install(progress: Progress, has_debug_lines: bool) {
+    if log::set_boxed_logger(Box::new(ToStandardError { progress, has_debug_lines })).is_ok() {
+        log::set_max_level(if has_debug_lines { LevelFilter::Trace } else { LevelFilter::Warn });
     }
 }
 
@@ -30,7 +33,10 @@ impl Log for ToStandardError {
             return;
         }
         let text = one_line(&record.args().to_string());
-        let line = format!("{} {}: {text}\n", record.level(), record.target());
+        let line = match self.has_debug_lines {
+            true => format!("{} {}: {text}\n", record.level(), record.target()),
+            false => format!("bulk_send: warning: {text}\n"),
+        };
         self.progress.aside(|| drop(std::io::stderr().write_all(line.as_bytes())));
     }
 

@@ -55,9 +55,7 @@ fn run(args: &Args) -> u8 {
     for warning in &job.warnings {
         complain(&format!("warning: {warning}"));
     }
-    if args.debug > 0 && args.debug_path.is_none() {
-        logging::install(job.progress.clone());
-    }
+    logging::install(job.progress.clone(), args.debug > 0 && args.debug_path.is_none());
     match smol::block_on(drive::run(args, job)) {
         Ok(ending) => finish(args, &ending),
         Err(mistake) => {

@@ -109,6 +109,11 @@ impl Record {
         self.text.get(start..end).unwrap_or_default()
     }
 
+    /// Whether all values are of octets that any server takes.
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
+    }
+
     /// The address.
     pub fn email(&self) -> &str {
         self.value(self.email)
@@ -121,15 +126,9 @@ pub struct Checked {
     path: PathBuf,
     header: Arc<Header>,
     count: u64,
-    international: Option<(u64, u64)>,
 }
 
 impl Checked {
-    /// The line of the first address that is not ASCII, and how many there are.
-    pub fn international(&self) -> Option<(u64, u64)> {
-        self.international
-    }
-
     /// The fields of every record.
     pub fn header(&self) -> &Arc<Header> {
         &self.header
@@ -156,7 +155,7 @@ const CHANGED: &str = "was changed after it had been checked";
 /// Reads a recipients file to its end, in bounded memory, and checks every line of it.
 pub fn check(path: &Path, address: AddressCheck<'_>) -> Result<Checked, InputError> {
     let mut records = Recipients::open(path)?;
-    let (mut count, mut international) = (0_u64, None);
+    let mut count = 0_u64;
     for record in records.by_ref() {
         let record = record?;
         address(record.email()).map_err(|reason| {
@@ -164,15 +163,11 @@ pub fn check(path: &Path, address: AddressCheck<'_>) -> Result<Checked, InputErr
             InputError::at(path, record.line, what)
         })?;
         count = count.saturating_add(1);
-        if !record.email().is_ascii() {
-            let (first, found) = international.unwrap_or((record.line, 0_u64));
-            international = Some((first, found.saturating_add(1)));
-        }
     }
     if count == 0 {
         return Err(InputError::file(path, "holds no recipients"));
     }
-    Ok(Checked { path: path.to_owned(), header: records.header, count, international })
+    Ok(Checked { path: path.to_owned(), header: records.header, count })
 }
 
 /// The records of a file, one at a time; after an error there are no more.

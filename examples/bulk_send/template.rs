@@ -31,6 +31,8 @@ pub struct Template {
     text: Vec<u8>,
     pieces: Vec<Piece>,
     literal_len: u64,
+    /// Whether the texts are of octets that any server takes: ASCII without NUL (RFC 5322 §2.1).
+    is_seven_bit: bool,
     has_date: bool,
     message_id: MessageId,
 }
@@ -158,6 +160,11 @@ impl Mail {
         own.saturating_add(wide(self.added.len()))
     }
 
+    /// Whether a server without 8BITMIME takes it (RFC 6152 §3), however long its lines are.
+    pub fn is_seven_bit(&self) -> bool {
+        self.template.is_seven_bit && self.record.is_ascii() && self.added.is_ascii()
+    }
+
     /// The content from its first byte.
     pub fn reader(&self) -> MailReader {
         MailReader { mail: self.clone(), piece: None, offset: 0 }
@@ -255,6 +262,7 @@ impl Splitter {
     fn finish(self, has_date: bool, message_id: MessageId) -> Template {
         Template {
             literal_len: wide(self.text.len()),
+            is_seven_bit: self.text.is_ascii() && !self.text.contains(&0),
             text: self.text,
             pieces: self.pieces,
             has_date,
@@ -352,6 +360,19 @@ mod tests {
         let mail = mail("To: {{email}}\r\n\r\n{{name}}{{ name }}} {x} {{email}}", "Date: now\r\n");
         assert_eq!(content(&mail), "Date: now\r\nTo: a@b.example\r\n\r\nÄÄ} {x} a@b.example");
         assert_eq!(content(&mail), content(&mail.clone()), "every attempt reads the same");
+    }
+
+    #[test]
+    fn one_octet_anywhere_makes_it_more_than_seven_bits_wide() {
+        let seven_bit = |text: &str, values: [&str; 2], added: &str| {
+            let record = Record::new(&header(), 1, values).unwrap();
+            Mail::new(Arc::new(template(text).unwrap()), Arc::new(record), added).is_seven_bit()
+        };
+        assert!(seven_bit("A: {{name}}\n\n", ["a@b", "Ann"], "Date: now\r\n"));
+        assert!(!seven_bit("A: {{name}}\n\nä", ["a@b", "Ann"], ""));
+        assert!(!seven_bit("A: {{name}}\n\n\0", ["a@b", "Ann"], ""));
+        assert!(!seven_bit("A: {{name}}\n\n", ["a@b", "Änn"], ""));
+        assert!(!seven_bit("A: {{name}}\n\n", ["a@b", "Ann"], "X: ä\r\n"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::gate::Gate;
 use super::mail::{Mail, Scope};
+use super::manners::{Lesson, Manners};
 use crate::event::Handler;
 use crate::failure::Failure;
 use crate::host::{HostSettings, LaneId};
@@ -17,6 +18,9 @@ use crate::message::Message;
 use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
 use crate::session::Step;
 use crate::summary::{HostSummary, Summary};
+
+/// Most messages that room is made for before they come.
+const MOST_RESERVED: usize = 1_000;
 
 /// How an attempt ended.
 pub(super) enum Fate<'a> {
@@ -86,6 +90,10 @@ pub(super) struct Desk {
     hosts: Vec<Arc<str>>,
     /// One for each host.
     pub(super) gates: Vec<Gate>,
+    /// What has been learnt about each host.
+    pub(super) manners: Vec<Manners>,
+    /// What of that has not been told yet: a few for each host at the most.
+    pub(super) lessons: Vec<(u32, Lesson)>,
     pub(super) summary: Summary,
     /// A batch is between its deal and its end.
     pub(super) batch_running: bool,
@@ -109,10 +117,12 @@ impl Desk {
             random: fastrand::Rng::with_seed(settings.seed),
             settings,
             retries: VecDeque::new(),
-            fresh: VecDeque::with_capacity(capacity),
+            fresh: VecDeque::with_capacity(capacity.min(MOST_RESERVED)),
             capacity,
             ledger: Ledger::default(),
             hosts: names,
+            manners: hosts.iter().map(|host| Manners::new(host.pipeline)).collect(),
+            lessons: Vec::new(),
             gates: hosts.iter().map(|host| Gate::new(host.credentials.clone())).collect(),
             summary,
             batch_running: false,
@@ -237,7 +247,7 @@ impl Desk {
     ) -> bool {
         match fate {
             Fate::Again { cause, counted } => {
-                let counted = counted || mail.has_deferred();
+                let counted = counted || mail.is_deferred();
                 self.again(mail, &cause, counted, handler)
             }
             Fate::InDoubt(failure) if self.settings.resend_in_doubt => {
@@ -245,7 +255,7 @@ impl Desk {
                 self.again(mail, &Cause::Failure(failure.clone()), true, handler)
             }
             Fate::InDoubt(failure) => {
-                let (outcome, scope) = (Outcome::InDoubt(failure), Scope::Transaction);
+                let (outcome, scope) = (Outcome::InDoubt(failure), Scope::Reached);
                 self.conclude(mail, Fate::Settled { outcome, scope }, handler)
             }
             Fate::Settled { outcome, scope }
@@ -315,7 +325,7 @@ impl Desk {
             mail.attempts += 1;
             return self.report_each(mail, handler);
         }
-        let counted = mail.has_deferred();
+        let counted = mail.is_deferred();
         // Each open recipient has a cause of its own; this one is for none.
         self.again(mail, &Cause::Expired, counted, handler)
     }
@@ -333,6 +343,9 @@ impl Desk {
         mail.attempts += u32::from(counted);
         if mail.attempts >= self.settings.max_attempts {
             return self.abandon(mail, cause, handler);
+        }
+        if counted {
+            mail.begin_round();
         }
         self.put_back(mail);
         false

@@ -1,83 +1,30 @@
 //! Judges one lane: reads what its session was answered, asks the handler,
-//! and carries the verdict out on session and message. It waits for nothing;
-//! what it begins is sent by whoever moves bytes.
+//! and carries the verdict out on session and messages. It waits for nothing;
+//! what is said next is put together in `compose`, and sent by whoever moves
+//! bytes.
 //!
-//! On the way from a reply to a report: a refusal has a [`Blame`], which says
-//! whom it is about; that and the step make a [`Plan`] for the mail; plan and
-//! verdict make a [`Fate`], and the desk turns that into an [`Outcome`] or
-//! another attempt.
+//! A flight may hold several replies, of several mails. They are judged in their
+//! order, each mail is concluded at the last of its replies, and what was decided
+//! about the session is carried out when all are judged.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use super::desk::{Desk, Fate};
+use super::compose::MOST_REFUSALS;
+use super::desk::Desk;
+use super::fate::{Blame, Plan, fate, gravest, or_default};
 use super::lane::{Bench, Lane, Link, Standing};
-use super::mail::{Mail, Recipient, Scope};
-use crate::content::ContentError;
+use super::mail::{Course, Decided, Recipient, Scope};
 use crate::event::{Event, EventKind, Evidence, Handler, MessageVerdict, SessionVerdict, Verdict, consult};
-use crate::extensions::Extension;
 use crate::failure::Failure;
-use crate::outcome::{Cause, ClientReason, Ended, Ending, Outcome, RefusedBy};
-use crate::reply::Reply;
-use crate::session::{Answer, Step};
+use crate::host::Pipeline;
+use crate::outcome::{Cause, ClientReason, Ended, Ending};
+use crate::session::{MailTag, Step};
 use crate::timeouts::{SHORTAGE_WAIT, after};
 
-/// How often a mail may meet such a shortage before it counts as an attempt.
+/// How often a mail may meet a shortage of the client's own before it counts as
+/// an attempt.
 const MOST_SHORTAGES: u32 = 60;
-
-/// Whom a refusal is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Blame {
-    /// The mail, or the recipient at RCPT; `for_good` when it is 5yz.
-    Mail { for_good: bool },
-    /// No further recipient fits into this transaction.
-    TooMany,
-    /// The session or the host, and never the mail.
-    Session,
-}
-
-impl Blame {
-    /// `None` when the reply is the one hoped for.
-    fn of(answer: &Answer<'_>, mail: &Mail) -> Option<Blame> {
-        let code = answer.reply.code();
-        if answer.is_pass() {
-            return None;
-        }
-        let before_content = matches!(answer.step, Step::Mail | Step::Rcpt | Step::Data);
-        Some(match code.as_u16() {
-            421 => Blame::Session,
-            _ if answer.step == Step::Rset => Blame::Session,
-            _ if before_content && code.blames_session() => Blame::Session,
-            _ if answer.step == Step::Rcpt && mail.has_accepted() && is_too_many(answer.reply) => {
-                Blame::TooMany
-            }
-            _ => Blame::Mail { for_good: code.is_permanent() },
-        })
-    }
-}
-
-/// 452, 552 or x.5.3 (RFC 5321 §4.5.3.1.10, RFC 3463 §3.6).
-fn is_too_many(reply: Reply<'_>) -> bool {
-    let enhanced = reply.enhanced().is_some_and(|code| (code.subject, code.detail) == (5, 3));
-    enhanced || matches!(reply.code().as_u16(), 452 | 552)
-}
-
-/// How the attempt at the mail in hand ends; what it is based on is still
-/// with the session.
-enum Plan {
-    Delivered,
-    /// The reply is a refusal for good.
-    Refused(Scope),
-    /// The reply, or the failure, calls for another attempt.
-    Again {
-        counted: bool,
-    },
-    /// A callback's verdict gives up the transaction.
-    GivenUp(Verdict),
-    /// Each recipient's own state says it.
-    EachItsOwn,
-    InDoubt,
-    RefusedByClient(ClientReason),
-}
 
 /// One lane and what is needed to judge it.
 pub(super) struct Judge<'a, H: ?Sized> {
@@ -88,7 +35,7 @@ pub(super) struct Judge<'a, H: ?Sized> {
 }
 
 impl<H: Handler + ?Sized> Judge<'_, H> {
-    /// Judges whatever there is.
+    /// Judges whatever there is, and goes on with what comes next.
     pub(super) fn judge(&mut self) {
         if let Some(failure) = self.lane.dial_failure.take() {
             return self.opening_failed(Step::Connect, &failure);
@@ -102,105 +49,241 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if self.lane.standing == Standing::Opening {
             return self.judge_opening();
         }
+        let said = self.judge_answers();
+        let said = if self.lane.session.failure().is_some() { self.judge_failure(said) } else { said };
+        self.note_manners();
+        self.carry_out(said);
+    }
+
+    /// Judges the answers that there are; gives what they mean for the session.
+    pub(super) fn judge_answers(&mut self) -> SessionVerdict {
+        let mut said = SessionVerdict::Default;
         while self.lane.session.has_answer() {
-            self.judge_answer();
+            said = gravest(said, self.judge_answer());
         }
-        if self.lane.link == Link::Up && !self.lane.is_leaving() && self.lane.session.failure().is_some() {
-            self.judge_failure();
-        }
+        said
     }
 
-    /// Begins a mail on a free lane.
-    pub(super) fn begin(&mut self, mut mail: Mail) {
-        assert!(self.lane.is_free(), "a mail for a lane that is not free");
-        mail.begin_attempt(self.lane.id);
-        let is_ascii = mail.message.envelope().is_ascii();
-        self.lane.in_batch = true;
-        self.lane.mails.push_back(mail);
-        if !is_ascii {
-            return self.refused_by_client(Step::Mail, ClientReason::MissingExtension(Extension::SmtpUtf8));
-        }
-        if self.lane.session.needs_reset() {
-            self.lane.session.reset(self.now);
-        } else {
-            self.begin_mail();
-        }
-    }
-
-    /// Closes the connection at once. What was answered is judged, a mail in
-    /// doubt is reported so, and the rest put back.
+    /// Closes the connection at once. What was answered is judged, mails in
+    /// doubt are reported so, and the rest put back.
     pub(super) fn cut_off(&mut self) {
-        if self.lane.in_batch {
-            self.judge();
+        if self.lane.link == Link::Up && self.lane.standing != Standing::Opening {
+            self.judge_answers();
         }
-        if self.lane.session.is_in_doubt() {
+        if self.lane.session.has_doubt() {
             self.lane.session.lost(Failure::Closed);
-            self.conclude(Step::Content, Plan::InDoubt, Verdict::DEFAULT);
         }
-        while let Some(mail) = self.lane.mails.pop_front() {
-            self.desk.keep(mail);
-        }
+        self.release(true);
         self.lane.disconnect();
         self.lane.retire(self.now);
     }
 
+    /// Takes all mails from the lane, whose connection is given up: those that
+    /// were decided on are concluded, those in doubt are, and the rest is put back
+    /// without an attempt.
+    pub(super) fn release(&mut self, quietly: bool) {
+        while let Some(tag) = self.lane.mails.front().map(|mail| mail.tag) {
+            if self.is_doubtful(tag) {
+                self.conclude(tag, Step::Content, Plan::InDoubt, Verdict::DEFAULT);
+            } else if self.lane.mails.front().is_some_and(|mail| mail.decided.is_some()) {
+                self.conclude_decided(tag);
+            } else if let Some(mail) = self.lane.mails.pop_front() {
+                if quietly { self.desk.keep(mail) } else { self.desk.put_back(mail) }
+            }
+        }
+        self.lane.in_batch = false;
+    }
+
     // ---- answers ----------------------------------------------------------
 
-    fn judge_answer(&mut self) {
+    fn judge_answer(&mut self) -> SessionVerdict {
         let session = &self.lane.session;
-        let (Some(answer), Some(mail)) = (session.answer(), self.lane.mails.front()) else {
-            return self.lane.session.answer_judged();
+        let Some(answer) = session.answer() else { return SessionVerdict::Default };
+        let (step, tag, recipient) = (answer.step, answer.mail, answer.recipient);
+        let Some(mail) = self.lane.mails.iter().find(|mail| mail.tag == tag) else {
+            self.lane.answer_question();
+            self.lane.session.answer_judged();
+            return SessionVerdict::Default;
         };
         let blame = Blame::of(&answer, mail);
-        let (step, recipient) = (answer.step, answer.recipient);
+        let is_decided = mail.decided.is_some();
+        let is_void = mail.decided.as_ref().is_some_and(|decided| decided.is_void);
+        let is_of_many = answer.is_of_many;
         match blame {
-            None if step == Step::Rset => self.advance(step, recipient),
-            None => self.passed(step, recipient),
-            Some(blame) => self.refused(step, recipient, blame),
+            blame if is_of_many => self.recipient_answered(tag, recipient, blame),
+            None if step == Step::Content && !is_void => self.content_passed(tag),
+            _ if is_decided => self.consequence(tag, step, recipient, blame),
+            None if step == Step::Rset => self.next_answer(),
+            None => self.passed(tag, step, recipient),
+            Some(blame) => self.refused(tag, step, recipient, blame),
         }
     }
 
-    fn passed(&mut self, step: Step, recipient: u32) {
+    fn next_answer(&mut self) -> SessionVerdict {
+        self.lane.session.answer_judged();
+        SessionVerdict::Default
+    }
+
+    fn passed(&mut self, tag: MailTag, step: Step, recipient: u32) -> SessionVerdict {
         let verdict = self.consult_about_answer(EventKind::Pass);
-        if step == Step::Content {
-            self.conclude(step, Plan::Delivered, verdict);
-        } else if verdict.is_default() {
-            return self.advance(step, recipient);
-        } else {
-            self.conclude(step, Plan::GivenUp(verdict), verdict);
+        if let Some(mail) = self.lane.mail_mut(tag) {
+            match step {
+                Step::Rcpt => mail.set(recipient, Recipient::Accepted),
+                Step::Data => mail.course = Course::AtContent,
+                _ => {}
+            }
         }
-        self.act_on_answer(verdict.session);
+        if verdict.is_default() {
+            return self.next_answer();
+        }
+        self.decide(tag, step, Plan::GivenUp(verdict), verdict);
+        verdict.session
     }
 
-    fn refused(&mut self, step: Step, recipient: u32, blame: Blame) {
+    /// The content was taken, for all who were accepted.
+    fn content_passed(&mut self, tag: MailTag) -> SessionVerdict {
+        let verdict = self.consult_about_answer(EventKind::Pass);
+        self.conclude(tag, Step::Content, Plan::Delivered, verdict);
+        verdict.session
+    }
+
+    /// LMTP: what became of the content for this recipient, while others have replies
+    /// of their own (RFC 2033 §4.2).
+    fn recipient_answered(&mut self, tag: MailTag, recipient: u32, blame: Option<Blame>) -> SessionVerdict {
+        let kind = if blame.is_some() { EventKind::Fail } else { EventKind::Pass };
+        let verdict = self.consult_about_answer(kind);
+        if let Some(blame) = blame {
+            self.note_refusal(tag, Step::Content, blame);
+        }
+        let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
+        if let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) {
+            let ended = |ending| Recipient::Ended(Box::new(Ended { ending, step: Some(Step::Content) }));
+            let state = match (blame, verdict.message) {
+                (None, _) => ended(Ending::Delivered(reply)),
+                (Some(_), MessageVerdict::Drop) => ended(Ending::Dropped),
+                (Some(Blame::Mail { for_good: true }), MessageVerdict::Default) => {
+                    ended(Ending::Refused(reply))
+                }
+                (Some(Blame::Session), _) => Recipient::Blameless(Box::new(Cause::Reply(reply))),
+                (Some(_), _) => Recipient::Deferred(Box::new(Cause::Reply(reply))),
+            };
+            mail.set(recipient, state);
+        }
+        if self.lane.session.has_more_for_mail() {
+            self.lane.session.answer_judged();
+        } else {
+            self.conclude(tag, Step::Content, Plan::EachItsOwn, Verdict::DEFAULT);
+        }
+        or_default(verdict.session, blame.map_or(SessionVerdict::Default, default_for))
+    }
+
+    /// What comes of a refusal that was judged already, in the same flight.
+    fn consequence(
+        &mut self,
+        tag: MailTag,
+        step: Step,
+        recipient: u32,
+        blame: Option<Blame>,
+    ) -> SessionVerdict {
+        match (step, blame) {
+            (Step::Rcpt, blame) => self.note_recipient(tag, recipient, blame),
+            (Step::Content, Some(blame)) => {
+                self.note_refusal(tag, step, blame);
+                self.void(tag, true);
+            }
+            (Step::Mail, blame) => self.void(tag, blame.is_some()),
+            _ => {}
+        }
+        let decided = self.lane.mail(tag).and_then(|mail| mail.decided.as_ref());
+        let is_void = decided.is_some_and(|decided| decided.is_void);
+        // A 354 without a recipient is answered by a lone dot; behind one that was
+        // accepted only closing gives the mail up.
+        let is_smtp = !self.lane.host.is_lmtp;
+        self.lane.owes_dot |= step == Step::Data && blame.is_none() && is_void && is_smtp;
+        if self.lane.session.has_more_for_mail() {
+            self.lane.session.answer_judged();
+        } else {
+            self.conclude_decided(tag);
+            self.lane.session.answer_judged();
+        }
+        SessionVerdict::Default
+    }
+
+    /// The recipient has nothing of the content, whatever becomes of the others.
+    fn spare_recipient(&mut self, tag: MailTag, recipient: u32) {
+        let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
+        if let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) {
+            mail.set(recipient, Recipient::Blameless(Box::new(Cause::Reply(reply))));
+        }
+    }
+
+    /// A refused MAIL leaves nothing to which a content could belong, and one chunk
+    /// that was refused no content.
+    fn void(&mut self, tag: MailTag, is_void: bool) {
+        if let Some(decided) = self.lane.mail_mut(tag).and_then(|mail| mail.decided.as_mut()) {
+            decided.is_void |= is_void;
+        }
+    }
+
+    /// The content may be taken all the same, and then reaches those who were
+    /// accepted.
+    fn note_recipient(&mut self, tag: MailTag, recipient: u32, blame: Option<Blame>) {
+        let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
+        let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) else { return };
+        let Some(decided) = &mut mail.decided else { return };
+        match blame {
+            None => {
+                decided.is_void = false;
+                mail.set(recipient, Recipient::Accepted);
+            }
+            // Behind a refused MAIL it is not about the recipient.
+            Some(_) if decided.is_void => {}
+            Some(Blame::Mail { for_good: true }) => {
+                let ended = Ended { ending: Ending::Refused(reply), step: Some(Step::Rcpt) };
+                mail.set(recipient, Recipient::Ended(Box::new(ended)));
+            }
+            Some(Blame::Session) => {
+                mail.set(recipient, Recipient::Blameless(Box::new(Cause::Reply(reply))));
+            }
+            Some(_) => mail.set(recipient, Recipient::Deferred(Box::new(Cause::Reply(reply)))),
+        }
+    }
+
+    fn refused(&mut self, tag: MailTag, step: Step, recipient: u32, blame: Blame) -> SessionVerdict {
         let verdict = self.consult_about_answer(EventKind::Fail);
-        let session_default = match blame {
-            Blame::Session => SessionVerdict::ReconnectAtBatchEnd,
-            Blame::Mail { .. } | Blame::TooMany => SessionVerdict::Default,
-        };
-        let at_rcpt = step == Step::Rcpt && blame != Blame::Session;
-        let plan = if at_rcpt {
-            match self.recipient_refused(recipient, blame, verdict) {
+        self.note_refusal(tag, step, blame);
+        if step == Step::Rcpt && blame == Blame::Session {
+            self.spare_recipient(tag, recipient);
+        }
+        let plan = if step == Step::Rcpt && blame != Blame::Session {
+            match self.recipient_refused(tag, recipient, blame, verdict) {
                 Some(plan) => plan,
-                None => return self.next_recipient(recipient + 1),
+                None => return self.next_answer(),
             }
         } else {
             match blame {
-                Blame::Session => Plan::Again { counted: false },
+                Blame::Session | Blame::Parameters => Plan::Again { counted: false },
+                // Those who were left for another transaction would fare no better.
+                Blame::Mail { for_good: true } if step == Step::Mail => Plan::Refused(Scope::Open),
                 Blame::Mail { for_good: true } => Plan::Refused(Scope::Transaction),
                 Blame::Mail { for_good: false } | Blame::TooMany => Plan::Again { counted: true },
             }
         };
-        self.conclude(step, plan, verdict);
-        self.act_on_answer(or_default(verdict.session, session_default));
+        self.decide(tag, step, plan, verdict);
+        or_default(verdict.session, default_for(blame))
     }
 
     /// Notes a refused recipient; `None` when the transaction goes on.
-    fn recipient_refused(&mut self, recipient: u32, blame: Blame, verdict: Verdict) -> Option<Plan> {
-        let (Some(answer), Some(mail)) = (self.lane.session.answer(), self.lane.mails.front_mut()) else {
-            return Some(Plan::EachItsOwn);
-        };
-        let reply = answer.reply.to_owned();
+    fn recipient_refused(
+        &mut self,
+        tag: MailTag,
+        recipient: u32,
+        blame: Blame,
+        verdict: Verdict,
+    ) -> Option<Plan> {
+        let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
+        let is_last_asked = !self.lane.session.asks_more_recipients();
+        let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) else { return Some(Plan::EachItsOwn) };
         if mail.message.is_all_or_nothing() {
             return Some(match blame {
                 Blame::Mail { for_good: true } => Plan::Refused(Scope::Open),
@@ -212,122 +295,129 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 let ended = Ended { ending: Ending::Refused(reply), step: Some(Step::Rcpt) };
                 mail.set(recipient, Recipient::Ended(Box::new(ended)));
             }
-            Blame::Mail { .. } | Blame::Session => {
+            Blame::Mail { .. } | Blame::Session | Blame::Parameters => {
                 mail.set(recipient, Recipient::Deferred(Box::new(Cause::Reply(reply))));
             }
-            Blame::TooMany => mail.defer_pending(&Cause::TooManyRecipients(reply)),
+            Blame::TooMany => mail.too_many(recipient, &Cause::TooManyRecipients(reply), is_last_asked),
         }
-        (!verdict.is_default()).then_some(Plan::GivenUp(verdict))
-    }
-
-    /// The step was passed: begins the next one.
-    fn advance(&mut self, step: Step, recipient: u32) {
-        if self.lane.session.failure().is_some() {
-            // What came behind the reply is judged next.
-            if step == Step::Rcpt {
-                self.accept(recipient);
-            }
-            return self.lane.session.answer_judged();
+        if !verdict.is_default() {
+            return Some(Plan::GivenUp(verdict));
         }
-        match step {
-            Step::Rset => self.begin_mail(),
-            Step::Mail => self.next_recipient(0),
-            Step::Rcpt => {
-                self.accept(recipient);
-                self.next_recipient(recipient + 1);
-            }
-            Step::Data => self.lane.session.content(self.now),
-            _ => self.lane.session.answer_judged(),
-        }
-    }
-
-    fn accept(&mut self, recipient: u32) {
-        if let Some(mail) = self.lane.mails.front_mut() {
-            mail.set(recipient, Recipient::Accepted);
-        }
-    }
-
-    fn begin_mail(&mut self) {
-        if let Some(mail) = self.lane.mails.front() {
-            self.lane.session.mail(mail.message.envelope().from(), self.now);
-        }
-    }
-
-    fn next_recipient(&mut self, from: u32) {
-        if self.lane.session.failure().is_some() {
-            return self.lane.session.answer_judged();
-        }
-        let Some(mail) = self.lane.mails.front() else { return };
-        if let Some(next) = mail.next_pending(from) {
-            if let Some(path) = mail.message.envelope().recipients().get(next as usize) {
-                self.lane.session.rcpt(path, next, self.now);
-            }
-        } else if mail.has_accepted() {
-            let begun = self.lane.session.data(mail.message.content(), self.now);
-            if let Err(error) = begun {
-                self.refused_by_client(Step::Data, ClientReason::Content(error));
-            }
-        } else {
-            self.conclude(Step::Rcpt, Plan::EachItsOwn, Verdict::DEFAULT);
-            self.act(SessionVerdict::Default, false);
-        }
+        let is_over = is_last_asked && !mail.has_accepted() && mail.next_pending().is_none();
+        is_over.then_some(Plan::EachItsOwn)
     }
 
     // ---- failures ---------------------------------------------------------
 
-    fn judge_failure(&mut self) {
+    /// The session has failed. The mail at which it did has its event; each that
+    /// is in doubt is concluded, and the others behind it go back without an
+    /// attempt.
+    fn judge_failure(&mut self, said: SessionVerdict) -> SessionVerdict {
         let session = &self.lane.session;
-        let Some(failure) = session.failure().cloned() else { return };
-        if let Failure::Content(error) = failure {
-            return self.refused_by_client(Step::Content, ClientReason::Content(error));
+        let Some(failure) = session.failure().cloned() else { return said };
+        let (step, tag) = (self.lane.session.step(), self.lane.session.mail());
+        let holds_culprit = self.lane.mail(tag).is_some();
+        self.note_failure(&failure);
+        if said != SessionVerdict::Default && !holds_culprit {
+            return said;
         }
-        let step = session.step();
-        // RSET is about the mail before this one.
-        let untouched = step == Step::Rset || (step == Step::Mail && !session.has_flight_begun());
-        let plan = if session.is_in_doubt() { Plan::InDoubt } else { Plan::Again { counted: !untouched } };
+        if let (Failure::Content(error), true) = (&failure, holds_culprit) {
+            let reason = ClientReason::Content(error.clone());
+            return gravest(said, self.refused_by_client(tag, Step::Content, reason));
+        }
+        let verdict = self.consult_about_failure(tag, step, &failure);
+        if holds_culprit && !self.is_doubtful(tag) {
+            let plan = Plan::Again { counted: !self.is_untouched(tag, step) };
+            if self.lane.mail(tag).is_some_and(|mail| mail.decided.is_none()) {
+                self.conclude(tag, step, plan, verdict);
+            }
+        }
+        gravest(said, or_default(verdict.session, SessionVerdict::ReconnectAtBatchEnd))
+    }
+
+    /// Whether the failure came before anything of the mail's was said in its
+    /// step: RSET is about the mail before it, and at a 354 the client itself may
+    /// have let the server wait for others.
+    fn is_untouched(&self, tag: MailTag, step: Step) -> bool {
+        let session = &self.lane.session;
+        let waited = self.lane.host.pipeline == Pipeline::Full;
+        match step {
+            Step::Rset => true,
+            Step::Mail => !session.has_flight_begun() || session.is_unsaid(tag),
+            Step::Content => !session.has_flight_begun() && waited,
+            _ => false,
+        }
+    }
+
+    /// Whether the server may have taken the mail.
+    fn is_doubtful(&self, tag: MailTag) -> bool {
+        let Some(mail) = self.lane.mail(tag) else { return false };
+        let is_void = mail.decided.as_ref().is_some_and(|decided| decided.is_void);
+        self.lane.session.is_in_doubt(tag) && !is_void && mail.is_reached()
+    }
+
+    /// The mail cannot be sent, and that is not the server's fault.
+    pub(super) fn refused_by_client(
+        &mut self,
+        tag: MailTag,
+        step: Step,
+        reason: ClientReason,
+    ) -> SessionVerdict {
         let elapsed = self.step_took();
-        let recipient = session.recipient();
         let verdict =
-            self.consult(EventKind::Hang, step, recipient, Some(Evidence::Failure(&failure)), elapsed);
-        if !self.lane.mails.is_empty() {
-            self.conclude(step, plan, verdict);
-        }
-        self.act(or_default(verdict.session, SessionVerdict::ReconnectAtBatchEnd), false);
+            self.consult(EventKind::Fail, tag, step, None, Some(Evidence::Client(&reason)), elapsed);
+        let plan = Plan::RefusedByClient(reason);
+        // Its descriptor is what the others' contents are short of.
+        self.lane.is_short |= plan.is_shortage() && verdict.session == SessionVerdict::Default;
+        self.conclude(tag, step, plan, verdict);
+        verdict.session
     }
 
-    /// The mail in hand cannot be sent, and that is not the server's fault.
-    fn refused_by_client(&mut self, step: Step, reason: ClientReason) {
-        let elapsed = self.step_took();
-        let verdict = self.consult(EventKind::Fail, step, None, Some(Evidence::Client(&reason)), elapsed);
-        let is_shortage = matches!(reason, ClientReason::Content(ContentError::Shortage(_)));
-        self.conclude(step, Plan::RefusedByClient(reason), verdict);
-        if is_shortage && verdict.session == SessionVerdict::Default {
-            // Its descriptor is what the others' contents are short of.
-            return self.lane.reopen(self.now + SHORTAGE_WAIT, self.now);
+    // ---- what becomes of the messages -------------------------------------
+
+    /// Decides on a mail by the reply that is judged. It is concluded when no
+    /// further reply of its transaction is to come in this flight.
+    fn decide(&mut self, tag: MailTag, step: Step, plan: Plan, verdict: Verdict) {
+        let session = &mut self.lane.session;
+        if !session.has_more_for_mail() {
+            return self.conclude(tag, step, plan, verdict);
         }
-        self.act(verdict.session, false);
+        let reply = session.answer().map(|answer| answer.reply.to_owned());
+        session.answer_judged();
+        // What was refused by one of its chunks is refused as a whole. What a verdict
+        // gives up the server may take all the same.
+        let is_refused = !matches!(plan, Plan::GivenUp(_));
+        let is_void =
+            is_refused && matches!(step, Step::Mail | Step::Content) || matches!(plan, Plan::EachItsOwn);
+        if let Some(mail) = self.lane.mail_mut(tag) {
+            mail.decided = Some(Box::new(Decided { plan, verdict, step, reply, is_void }));
+        }
     }
 
-    // ---- what becomes of the message --------------------------------------
-
-    /// Ends the attempt at the mail in hand.
-    fn conclude(&mut self, step: Step, plan: Plan, verdict: Verdict) {
-        self.lane.in_batch = false;
-        let Some(mut mail) = self.lane.mails.pop_front() else { return };
+    fn conclude_decided(&mut self, tag: MailTag) {
+        let Some(mut mail) = self.lane.take_mail(tag) else { return };
+        let Some(decided) = mail.decided.take() else { return self.desk.put_back(mail) };
+        let Decided { plan, verdict, step, reply, .. } = *decided;
+        let must_count = self.must_count(verdict);
         mail.last_step = Some(step);
-        let is_shortage =
-            matches!(plan, Plan::RefusedByClient(ClientReason::Content(ContentError::Shortage(_))));
-        mail.shortages += u32::from(is_shortage);
-        let is_endless = is_shortage && mail.shortages > MOST_SHORTAGES;
+        self.note_fate(false);
+        let fate = fate(&plan, verdict, reply.as_ref().map(|reply| reply.as_reply()), None, must_count);
+        if self.desk.conclude(mail, fate, &mut *self.handler) {
+            self.lane.setbacks = 0;
+        }
+    }
+
+    /// Ends the attempt at a mail, by the reply that is judged or the failure.
+    fn conclude(&mut self, tag: MailTag, step: Step, plan: Plan, verdict: Verdict) {
+        let must_count = self.must_count(verdict);
+        let Some(mut mail) = self.lane.take_mail(tag) else { return };
+        mail.last_step = Some(step);
+        mail.shortages += u32::from(plan.is_shortage());
+        let is_taken = matches!(plan, Plan::Delivered | Plan::RefusedByClient(_) | Plan::InDoubt);
+        self.note_fate(is_taken);
+        let is_endless = plan.is_shortage() && mail.shortages > MOST_SHORTAGES;
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
-        // A lane that only sits out is not opened anew, so that nothing else
-        // bounds how often the mail comes back.
-        let must_count = match verdict.session {
-            SessionVerdict::Bench => true,
-            SessionVerdict::RestartAtBatchEnd => !self.desk.may_restart(),
-            _ => false,
-        };
         let fate = fate(&plan, verdict, reply, failure, must_count || is_endless);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
             self.lane.setbacks = 0;
@@ -335,14 +425,50 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.session.answer_judged();
     }
 
+    /// A lane that only sits out is not opened anew, so that nothing else bounds
+    /// how often the mail comes back.
+    fn must_count(&self, verdict: Verdict) -> bool {
+        match verdict.session {
+            SessionVerdict::Bench => true,
+            SessionVerdict::RestartAtBatchEnd => !self.desk.may_restart(),
+            _ => false,
+        }
+    }
+
     // ---- what becomes of the session --------------------------------------
 
-    /// Carries out what was decided on an answer. Where nothing was, and the
-    /// connection has failed behind the answer, that failure is judged next.
-    fn act_on_answer(&mut self, verdict: SessionVerdict) {
-        if verdict != SessionVerdict::Default || self.lane.session.failure().is_none() {
-            self.act(verdict, false);
+    /// Carries out what was decided on the session, when all replies of its flight
+    /// are judged, and goes on with the mails where nothing speaks against it.
+    pub(super) fn carry_out(&mut self, mut said: SessionVerdict) {
+        let is_short = loop {
+            let is_short = std::mem::take(&mut self.lane.is_short);
+            let is_fit = self.lane.session.is_usable() || self.is_at_content_of_its_own();
+            if said != SessionVerdict::Default || !is_fit || is_short {
+                break is_short;
+            }
+            if self.lane.refusals >= MOST_REFUSALS {
+                // Planned, and not held against the lane.
+                self.release(false);
+                return self.lane.reopen(self.now, self.now);
+            }
+            let Some(unfit) = self.speak() else { return };
+            said = self.refused_by_client(unfit.tag, unfit.step, unfit.reason);
+        };
+        if self.lane.session.has_doubt() {
+            // What it has said that it will not answer.
+            self.lane.session.lost(Failure::Closed);
         }
+        self.release(false);
+        if is_short && said == SessionVerdict::Default {
+            return self.lane.reopen(self.now + SHORTAGE_WAIT, self.now);
+        }
+        self.act(said, false);
+    }
+
+    /// Whether the content that the server waits for is there to be sent.
+    fn is_at_content_of_its_own(&self) -> bool {
+        let is_front = self.lane.mails.front().is_some_and(|mail| mail.course == Course::AtContent);
+        self.lane.session.is_at_content() && (is_front || self.lane.owes_dot)
     }
 
     /// Carries out a session verdict; no mail is in hand.
@@ -375,6 +501,17 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 }
                 self.lane.sit_out(Bench::Rejoin, self.now);
             }
+        }
+    }
+
+    /// Carries out of a verdict what is about other lanes, too; its own is given up
+    /// anyway.
+    pub(super) fn act_on_others(&mut self, verdict: SessionVerdict) {
+        use SessionVerdict as V;
+        if matches!(verdict, V::RestartAtBatchEnd | V::RestartNow) && self.desk.may_restart() {
+            let at_end = verdict == V::RestartAtBatchEnd && self.desk.batch_running;
+            self.desk.restart_at_batch_end |= at_end;
+            self.desk.restart_now |= !at_end;
         }
     }
 
@@ -413,9 +550,15 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     pub(super) fn consult_about_answer(&mut self, kind: EventKind) -> Verdict {
         let Some(answer) = self.lane.session.answer() else { return Verdict::DEFAULT };
-        let recipient = (answer.step == Step::Rcpt).then_some(answer.recipient);
-        let (step, took) = (answer.step, self.lane.session.answer_took());
-        self.consult(kind, step, recipient, None, took)
+        let is_of_one = answer.step == Step::Rcpt || (answer.step == Step::Content && self.lane.host.is_lmtp);
+        let recipient = is_of_one.then_some(answer.recipient);
+        let (tag, step, took) = (answer.mail, answer.step, self.lane.session.answer_took());
+        self.consult(kind, tag, step, recipient, None, took)
+    }
+
+    fn consult_about_failure(&mut self, tag: MailTag, step: Step, failure: &Failure) -> Verdict {
+        let (elapsed, recipient) = (self.step_took(), self.lane.session.recipient());
+        self.consult(EventKind::Hang, tag, step, recipient, Some(Evidence::Failure(failure)), elapsed)
     }
 
     /// Asks the handler; without `evidence` it is about the session's answer.
@@ -423,6 +566,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     pub(super) fn consult(
         &mut self,
         kind: EventKind,
+        tag: MailTag,
         step: Step,
         recipient: Option<u32>,
         evidence: Option<Evidence<'_>>,
@@ -430,7 +574,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     ) -> Verdict {
         let lane = &*self.lane;
         let answer = lane.session.answer().map(|answer| Evidence::Reply(answer.reply));
-        let mail = lane.mails.front();
+        let mail = lane.mail(tag);
         let envelope = mail.map(|mail| mail.message.envelope());
         let event = Event {
             kind,
@@ -448,53 +592,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 }
 
-fn or_default(verdict: SessionVerdict, default: SessionVerdict) -> SessionVerdict {
-    if verdict == SessionVerdict::Default { default } else { verdict }
-}
-
-/// What becomes of a message: the first rule that applies. Accepted content
-/// is delivered and unanswered content in doubt, whatever a verdict says; then
-/// come the message verdict, the refusal, and at last another attempt.
-fn fate<'a>(
-    plan: &'a Plan,
-    verdict: Verdict,
-    reply: Option<Reply<'a>>,
-    failure: Option<&'a Failure>,
-    must_count: bool,
-) -> Fate<'a> {
-    let settled = |outcome, scope| Fate::Settled { outcome, scope };
-    let again = |counted| Fate::Again { cause: cause(plan, reply, failure), counted: counted || must_count };
-    match (plan, verdict.message) {
-        (Plan::Delivered, _) => match reply {
-            Some(reply) => settled(Outcome::Delivered(reply), Scope::Transaction),
-            None => Fate::EachItsOwn,
-        },
-        (Plan::InDoubt, _) => match failure {
-            Some(failure) => Fate::InDoubt(failure),
-            None => again(true),
-        },
-        (_, MessageVerdict::Drop) => settled(Outcome::Dropped, Scope::Open),
-        (Plan::Again { counted }, _) => again(*counted),
-        (_, MessageVerdict::Requeue) => again(true),
-        (Plan::Refused(scope), _) => match reply {
-            Some(reply) => settled(Outcome::Refused(RefusedBy::Server(reply)), *scope),
-            None => Fate::EachItsOwn,
-        },
-        (Plan::RefusedByClient(ClientReason::Content(ContentError::Shortage(_))), _) => again(false),
-        (Plan::RefusedByClient(reason), _) => {
-            settled(Outcome::Refused(RefusedBy::Client(reason)), Scope::Transaction)
-        }
-        (Plan::GivenUp(_), _) => again(true),
-        (Plan::EachItsOwn, _) => Fate::EachItsOwn,
-    }
-}
-
-fn cause(plan: &Plan, reply: Option<Reply<'_>>, failure: Option<&Failure>) -> Cause {
-    match (plan, reply, failure) {
-        (Plan::GivenUp(verdict), ..) => Cause::Verdict(verdict.code()),
-        (Plan::RefusedByClient(ClientReason::Content(error)), ..) => Cause::Content(error.clone()),
-        (_, Some(reply), _) => Cause::Reply(reply.to_owned()),
-        (_, None, Some(failure)) => Cause::Failure(failure.clone()),
-        (_, None, None) => Cause::Verdict(Verdict::DEFAULT.code()),
+fn default_for(blame: Blame) -> SessionVerdict {
+    match blame {
+        Blame::Session => SessionVerdict::ReconnectAtBatchEnd,
+        Blame::Mail { .. } | Blame::TooMany | Blame::Parameters => SessionVerdict::Default,
     }
 }

@@ -7,12 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::asking::Asked;
 use super::gate::Ticket;
 use super::mail::Mail;
+use super::manners::Style;
 use crate::failure::Failure;
 use crate::host::HostSettings;
 use crate::host::LaneId;
-use crate::session::Session;
+use crate::session::{MailTag, Session};
 
 /// Where a lane stands, as its user sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -63,6 +65,23 @@ pub struct Lane {
     pub(super) dial_failure: Option<Failure>,
     /// Its mails in the order in which they were begun; usually one.
     pub(super) mails: VecDeque<Mail>,
+    /// The name that its latest mail was given.
+    pub(super) last_tag: MailTag,
+    /// Mails that it was dealt in the current deal.
+    pub(super) dealt: u32,
+    /// How its current flight was put together.
+    pub(super) style: Style,
+    /// The server waits for a content, of which it is not decided yet whether the
+    /// next mail's envelope goes with it.
+    pub(super) is_poised: bool,
+    /// Mails that were refused on this connection in flights of whole transactions.
+    pub(super) refusals: usize,
+    /// The server waits for a content that nobody would get.
+    pub(super) owes_dot: bool,
+    /// The client lacked the means to open a content.
+    pub(super) is_short: bool,
+    /// A question of the caller's.
+    pub(super) asked: Option<Box<Asked>>,
     /// The others wait for its step.
     pub(super) in_batch: bool,
     pub(super) bench: Option<Bench>,
@@ -95,7 +114,8 @@ pub struct Lane {
 
 impl Lane {
     pub(super) fn new(id: LaneId, host: Arc<HostSettings>, now: Instant) -> Lane {
-        let session = Session::new(Arc::new(host.timeouts.clone())).with_security(host.security);
+        let session = Session::new(Arc::new(host.timeouts.clone()));
+        let session = session.with_security(host.security).with_lmtp(host.is_lmtp);
         Lane {
             id,
             host,
@@ -104,6 +124,14 @@ impl Lane {
             session,
             dial_failure: None,
             mails: VecDeque::with_capacity(1),
+            last_tag: MailTag::default(),
+            dealt: 0,
+            style: Style::Single,
+            is_poised: false,
+            refusals: 0,
+            owes_dot: false,
+            is_short: false,
+            asked: None,
             in_batch: false,
             bench: None,
             reopen_at: Some(now),
@@ -182,7 +210,7 @@ impl Lane {
         match self.link {
             Link::Up if self.waits_at_gate => session.failure().is_some(),
             Link::Up if self.standing == Standing::Opening || session.is_leaving() => session.is_over(),
-            Link::Up => session.has_answer() || session.failure().is_some(),
+            Link::Up => session.is_over() && (session.has_answer() || session.failure().is_some()),
             Link::Down | Link::Wanted | Link::Dialling => self.dial_failure.is_some(),
         }
     }
@@ -231,7 +259,11 @@ impl Lane {
 
     /// Closes whatever connection there is.
     pub(super) fn disconnect(&mut self) {
+        self.answer_question();
         self.waits_at_gate = false;
+        self.is_poised = false;
+        self.owes_dot = false;
+        self.refusals = 0;
         self.bytes += self.session.bytes_written();
         self.session.close();
         self.link = Link::Down;
@@ -247,7 +279,7 @@ impl Lane {
         self.in_batch = false;
         self.waits_at_gate = false;
         if self.link == Link::Up && self.session.is_usable() {
-            self.session.quit(now);
+            self.session.flight(now).quit();
         } else if !self.is_leaving() {
             self.disconnect();
         }
@@ -297,7 +329,7 @@ impl Lane {
     /// Whether it is to be opened anew, and no content of it is out that has
     /// not been answered.
     pub(super) fn is_renewable(&self) -> bool {
-        self.renew && !self.session.is_in_doubt()
+        self.renew && !self.session.has_doubt()
     }
 
     /// Whether a new connection is already on its way.
@@ -321,10 +353,26 @@ impl Lane {
 
     /// Whether it can be dealt a mail.
     pub(super) fn is_free(&self) -> bool {
-        self.standing == Standing::Active
-            && self.link == Link::Up
-            && self.mails.is_empty()
-            && self.session.is_usable()
+        let is_idle = self.mails.is_empty() && self.session.is_usable() && !self.owes_dot;
+        self.standing == Standing::Active && self.link == Link::Up && (is_idle || self.is_poised)
+    }
+
+    /// How many mails a deal may give it.
+    pub(super) fn depth(&self) -> u32 {
+        self.host.depth.max(1)
+    }
+
+    pub(super) fn mail(&self, tag: MailTag) -> Option<&Mail> {
+        self.mails.iter().find(|mail| mail.tag == tag)
+    }
+
+    pub(super) fn mail_mut(&mut self, tag: MailTag) -> Option<&mut Mail> {
+        self.mails.iter_mut().find(|mail| mail.tag == tag)
+    }
+
+    pub(super) fn take_mail(&mut self, tag: MailTag) -> Option<Mail> {
+        let place = self.mails.iter().position(|mail| mail.tag == tag)?;
+        self.mails.remove(place)
     }
 
     pub(super) fn opening_took(&self, now: Instant) -> Duration {

@@ -1,19 +1,37 @@
 //! A message that has been taken, and how far it came with each recipient.
 
+use super::fate::Plan;
+use crate::command::{MAX_MAIL, MAX_RCPT};
+use crate::envelope::ForwardPath;
+use crate::event::Verdict;
+use crate::extensions::ExtensionSet;
 use crate::failure::Failure;
 use crate::host::LaneId;
 use crate::message::Message;
 use crate::outcome::{Cause, Ended, Ending};
-use crate::session::Step;
+use crate::reply::ReplyBuf;
+use crate::session::{MailTag, Room, Step};
+
+/// Octets of RCPT besides the address and parameters.
+const RCPT_FRAME: usize = "RCPT TO:<>\r\n".len();
+
+/// Octets of RSET, and of DATA or BDAT, at the most.
+const MAX_CHUNK_LINE: usize = 32;
 
 /// How far a recipient came.
 #[derive(Debug, Default)]
 pub(super) enum Recipient {
-    /// Not asked for in this transaction.
+    /// To be asked for in this transaction.
     #[default]
     Pending,
+    /// To be asked for in another transaction of the same attempt: this one is
+    /// full.
+    Later,
     /// The server accepted it in this transaction.
     Accepted,
+    /// Refused in this transaction for no fault of its own: nothing of the mail
+    /// reaches it.
+    Blameless(Box<Cause>),
     /// Refused for the time being in this transaction.
     Deferred(Box<Cause>),
     /// The server takes no more of them in this transaction.
@@ -28,14 +46,72 @@ impl Recipient {
     }
 }
 
+/// How far the mail's transaction is, as far as its replies are judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Course {
+    /// Nothing was said of it.
+    #[default]
+    Dealt,
+    /// MAIL was said.
+    Begun,
+    /// 354 was said for it: its content comes next.
+    AtContent,
+}
+
+/// What was decided while replies of the same transaction were still to come.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) plan: Plan,
+    pub(super) verdict: Verdict,
+    pub(super) step: Step,
+    /// The reply that it is based on.
+    pub(super) reply: Option<ReplyBuf>,
+    /// The server has no transaction of which its content could be taken.
+    pub(super) is_void: bool,
+}
+
 /// Which recipients an outcome is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Scope {
     /// Those that the server accepted in this transaction, or while it has
     /// been asked for none, all that are to be asked for.
     Transaction,
+    /// Those whom a content that is out may reach: whom the server accepted in this
+    /// transaction, and who were asked for and not answered.
+    Reached,
     /// All that are not final.
     Open,
+}
+
+/// Counts recipients, and domains where that is wanted.
+struct Fitting<'a> {
+    room: u32,
+    most_domains: Option<u32>,
+    domains: Vec<&'a str>,
+}
+
+impl<'a> Fitting<'a> {
+    fn new(room: u32, most_domains: Option<u32>) -> Fitting<'a> {
+        Fitting { room, most_domains, domains: Vec::new() }
+    }
+
+    /// Takes the recipient, if it fits.
+    fn takes(&mut self, path: &'a ForwardPath) -> bool {
+        if self.room == 0 {
+            return false;
+        }
+        if let Some(most) = self.most_domains {
+            let domain = path.domain().unwrap_or_default();
+            if !self.domains.iter().any(|known| known.eq_ignore_ascii_case(domain)) {
+                if self.domains.len() >= most as usize {
+                    return false;
+                }
+                self.domains.push(domain);
+            }
+        }
+        self.room -= 1;
+        true
+    }
 }
 
 /// Some recipients may have the mail already. Unless a later attempt delivers
@@ -56,6 +132,17 @@ pub(super) struct Mail {
     rest: Vec<Recipient>,
     /// What an earlier attempt that is being made again left behind.
     doubt: Option<Box<Doubt>>,
+    /// Its name on the lane that holds it.
+    pub(super) tag: MailTag,
+    pub(super) course: Course,
+    pub(super) decided: Option<Box<Decided>>,
+    /// What of MAIL's parameters nobody asked for in this transaction.
+    pub(super) unasked: ExtensionSet,
+    /// Recipients before this place were asked for in this transaction, or are not
+    /// to be.
+    pub(super) asked_to: u32,
+    /// Recipients that the server accepted in this transaction.
+    accepted: u32,
     pub(super) attempts: u32,
     /// Attempts that failed for want of descriptors of our own.
     pub(super) shortages: u32,
@@ -73,6 +160,12 @@ impl Mail {
             first: Recipient::Pending,
             rest,
             doubt: None,
+            tag: MailTag::default(),
+            course: Course::Dealt,
+            decided: None,
+            unasked: ExtensionSet::EMPTY,
+            asked_to: 0,
+            accepted: 0,
             attempts: 0,
             shortages: 0,
             last_lane: None,
@@ -80,41 +173,130 @@ impl Mail {
         }
     }
 
-    /// All recipients that are not final are to be asked for anew.
-    pub(super) fn begin_attempt(&mut self, lane: LaneId) {
+    /// All recipients that are not final are to be asked for anew, except those who
+    /// were refused for the time being while others have yet to be asked.
+    pub(super) fn begin_attempt(&mut self, lane: LaneId, tag: MailTag) {
         self.last_lane = Some(lane);
+        self.tag = tag;
+        self.course = Course::Dealt;
+        self.decided = None;
+        self.accepted = 0;
+        self.asked_to = 0;
+        self.unasked = ExtensionSet::EMPTY;
+        let is_over = self.is_round_over();
         for recipient in self.recipients_mut().filter(|recipient| recipient.is_open()) {
-            *recipient = Recipient::Pending;
-        }
-    }
-
-    /// The first recipient from position `from` on that is to be asked for.
-    pub(super) fn next_pending(&self, from: u32) -> Option<u32> {
-        let mut numbered = (0..).zip(self.recipients()).skip(from as usize);
-        numbered.find(|(_, recipient)| matches!(recipient, Recipient::Pending)).map(|(position, _)| position)
-    }
-
-    pub(super) fn set(&mut self, position: u32, state: Recipient) {
-        if let Some(recipient) = self.recipients_mut().nth(position as usize) {
-            *recipient = state;
-        }
-    }
-
-    /// Marks all that have not been asked for as too many.
-    pub(super) fn defer_pending(&mut self, cause: &Cause) {
-        for recipient in self.recipients_mut() {
-            if matches!(recipient, Recipient::Pending) {
-                *recipient = Recipient::TooMany(Box::new(cause.clone()));
+            if is_over || !matches!(recipient, Recipient::Deferred(_)) {
+                *recipient = Recipient::Pending;
             }
         }
     }
 
-    pub(super) fn has_accepted(&self) -> bool {
-        self.recipients().any(|recipient| matches!(recipient, Recipient::Accepted))
+    /// The next attempt is one at all recipients that are not final.
+    pub(super) fn begin_round(&mut self) {
+        self.recipients_mut().filter(|recipient| recipient.is_open()).for_each(|recipient| {
+            *recipient = Recipient::Pending;
+        });
     }
 
-    pub(super) fn has_deferred(&self) -> bool {
-        self.recipients().any(|recipient| matches!(recipient, Recipient::Deferred(_)))
+    /// Whether all that are not final were refused for the time being.
+    fn is_round_over(&self) -> bool {
+        self.recipients().all(|recipient| matches!(recipient, Recipient::Ended(_) | Recipient::Deferred(_)))
+    }
+
+    /// Leaves no more than so many recipients, of so many domains, for this
+    /// transaction.
+    pub(super) fn limit(&mut self, most: u32, most_domains: Option<u32>) {
+        if self.fits(most, most_domains) {
+            return;
+        }
+        let paths = self.message.envelope().recipients();
+        let mut fitting = Fitting::new(most, most_domains);
+        let recipients = std::iter::once(&mut self.first).chain(&mut self.rest);
+        for (recipient, path) in recipients.zip(paths) {
+            if matches!(recipient, Recipient::Pending) && !fitting.takes(path) {
+                *recipient = Recipient::Later;
+            }
+        }
+    }
+
+    /// Whether all that are to be asked for fit into one transaction.
+    pub(super) fn fits(&self, most: u32, most_domains: Option<u32>) -> bool {
+        if self.rest.is_empty() || (most_domains.is_none() && self.rest.len() < most as usize) {
+            return true;
+        }
+        let mut fitting = Fitting::new(most, most_domains);
+        let mut both = self.recipients().zip(self.message.envelope().recipients());
+        both.all(|(recipient, path)| !matches!(recipient, Recipient::Pending) || fitting.takes(path))
+    }
+
+    /// The first recipient that is to be asked for and was not.
+    pub(super) fn next_pending(&self) -> Option<u32> {
+        let is_pending = |recipient: &Recipient| matches!(recipient, Recipient::Pending);
+        let Some(from) = self.asked_to.checked_sub(1) else {
+            return if is_pending(&self.first) { Some(0) } else { self.next_in_rest(0) };
+        };
+        self.next_in_rest(from)
+    }
+
+    fn next_in_rest(&self, from: u32) -> Option<u32> {
+        let rest = self.rest.get(from as usize..)?;
+        let ahead = rest.iter().position(|recipient| matches!(recipient, Recipient::Pending))?;
+        u32::try_from(ahead).ok()?.checked_add(from)?.checked_add(1)
+    }
+
+    /// Whether what is left of the envelope, and the command behind it, fit into a
+    /// flight with this room.
+    pub(super) fn rest_fits(&self, room: Room) -> bool {
+        let envelope = self.message.envelope();
+        // RSET, MAIL, DATA or BDAT.
+        let (mut replies, mut octets) = (3, MAX_MAIL + 2 * MAX_CHUNK_LINE);
+        let paths = envelope.recipients().iter().enumerate();
+        for ((place, path), recipient) in paths.zip(self.recipients()).skip(self.asked_to as usize) {
+            if matches!(recipient, Recipient::Pending) {
+                let parameters = envelope.recipient_parameters(place).map_or(0, |_| MAX_RCPT);
+                replies += 1;
+                octets += path.wire().len() + RCPT_FRAME + parameters;
+            }
+            if replies > room.replies || octets > room.octets {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) fn set(&mut self, position: u32, state: Recipient) {
+        let is_accepted = matches!(state, Recipient::Accepted);
+        let before = self.recipients_mut().nth(position as usize);
+        let Some(before) = before.map(|recipient| std::mem::replace(recipient, state)) else { return };
+        self.accepted += u32::from(is_accepted);
+        self.accepted -= u32::from(matches!(before, Recipient::Accepted));
+    }
+
+    /// The server takes no more of them: this one has to wait for another
+    /// transaction, and so have `all` others of whom it was not asked.
+    pub(super) fn too_many(&mut self, position: u32, cause: &Cause, all: bool) {
+        self.set(position, Recipient::TooMany(Box::new(cause.clone())));
+        let from = if all { self.asked_to as usize } else { usize::MAX };
+        for recipient in self.recipients_mut().skip(from) {
+            if matches!(recipient, Recipient::Pending) {
+                *recipient = Recipient::Later;
+            }
+        }
+    }
+
+    /// Whether a content that is out may have reached anybody.
+    pub(super) fn is_reached(&self) -> bool {
+        self.recipients().any(self.concerned(Scope::Reached))
+    }
+
+    pub(super) fn has_accepted(&self) -> bool {
+        self.accepted > 0
+    }
+
+    /// Whether the attempt is over with all recipients, and has left some that
+    /// are to be tried again.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.has_open() && self.is_round_over()
     }
 
     pub(super) fn has_open(&self) -> bool {
@@ -127,12 +309,13 @@ impl Mail {
         self.recipients().all(Recipient::is_open) && !self.is_doubted()
     }
 
-    /// Notes that the recipients who were accepted may have the mail.
+    /// Notes that the recipients whom the content may have reached may have the
+    /// mail.
     pub(super) fn doubt(&mut self, failure: &Failure) {
         let before = self.doubt.take().map(|doubt| doubt.recipients).unwrap_or_default();
         let mut before = before.into_iter();
-        let accepted = self.recipients().map(|recipient| matches!(recipient, Recipient::Accepted));
-        let recipients = accepted.map(|accepted| before.next().unwrap_or(false) || accepted).collect();
+        let reached = self.recipients().map(self.concerned(Scope::Reached));
+        let recipients = reached.map(|reached| before.next().unwrap_or(false) || reached).collect();
         self.doubt = Some(Box::new(Doubt { failure: failure.clone(), recipients }));
     }
 
@@ -160,7 +343,9 @@ impl Mail {
         let last_step = self.last_step;
         for recipient in self.recipients_mut().filter(|recipient| recipient.is_open()) {
             let (own, step) = match std::mem::take(recipient) {
-                Recipient::Deferred(cause) | Recipient::TooMany(cause) => (*cause, Some(Step::Rcpt)),
+                Recipient::Deferred(cause) | Recipient::TooMany(cause) | Recipient::Blameless(cause) => {
+                    (*cause, Some(Step::Rcpt))
+                }
                 _ => (cause.clone(), last_step),
             };
             *recipient = Recipient::Ended(Box::new(Ended { ending: Ending::Abandoned(own), step }));
@@ -189,6 +374,7 @@ impl Mail {
     fn concerned(&self, scope: Scope) -> fn(&Recipient) -> bool {
         match scope {
             Scope::Open => Recipient::is_open,
+            Scope::Reached => |recipient| matches!(recipient, Recipient::Accepted | Recipient::Pending),
             Scope::Transaction if self.has_accepted() => |recipient| matches!(recipient, Recipient::Accepted),
             Scope::Transaction => |recipient| matches!(recipient, Recipient::Pending),
         }

@@ -11,7 +11,10 @@ use super::lane::{Lane, Link, Standing};
 use crate::auth::{AuthFault, Credentials};
 use crate::event::{EventKind, Evidence, Handler, SessionVerdict};
 use crate::failure::Failure;
-use crate::session::Step;
+use crate::session::{MailTag, Step};
+
+/// An opening is about no mail.
+const NO_MAIL: MailTag = MailTag(0);
 
 impl Coordinator {
     /// Other credentials for all hosts. Lanes that were retired for the old ones
@@ -37,7 +40,7 @@ impl Coordinator {
         }
         let is_up = |lane: &&mut Lane| lane.link == Link::Up && !lane.is_leaving();
         for lane in self.lanes.iter_mut().filter(|lane| lane.id.host == host).filter(is_up) {
-            let is_fit = lane.is_free() && !lane.session.needs_reset();
+            let is_fit = lane.is_free() && !lane.is_poised && !lane.session.needs_reset();
             if is_fit && !lane.session.is_authenticated() {
                 lane.enter(true);
                 lane.was_tried = false;
@@ -110,7 +113,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let kind = if first { EventKind::ConnectPass } else { EventKind::ReconnectPass };
         let elapsed = self.lane.opening_took(self.now);
         self.lane.enter(self.desk.must_authenticate(self.lane.id));
-        let verdict = self.consult(kind, Step::Ehlo, None, Some(Evidence::Opened), elapsed);
+        let verdict = self.consult(kind, NO_MAIL, Step::Ehlo, None, Some(Evidence::Opened), elapsed);
         self.lane.has_been_open = true;
         self.act(verdict.session, false);
         self.lane.was_tried |= !self.lane.waits_at_gate;
@@ -127,7 +130,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.was_tried = true;
         self.lane.opening_failed = true;
         let elapsed = self.lane.opening_took(self.now);
-        let verdict = self.consult(kind, step, None, Some(Evidence::Failure(failure)), elapsed);
+        let verdict = self.consult(kind, NO_MAIL, step, None, Some(Evidence::Failure(failure)), elapsed);
         self.act(verdict.session, true);
     }
 
@@ -207,7 +210,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.enter(true);
         self.lane.was_tried = true;
         let elapsed = self.lane.opening_took(self.now);
-        let verdict = self.consult(EventKind::AuthPass, Step::Auth, None, None, elapsed);
+        let verdict = self.consult(EventKind::AuthPass, NO_MAIL, Step::Auth, None, None, elapsed);
         self.lane.session.answer_judged();
         self.act(verdict.session, false);
     }
@@ -257,7 +260,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if is_news {
             let elapsed = self.lane.opening_took(self.now);
             let evidence = failure.map(Evidence::Failure);
-            verdict = self.consult(EventKind::AuthFail, Step::Auth, None, evidence, elapsed).session;
+            verdict = self.consult(EventKind::AuthFail, NO_MAIL, Step::Auth, None, evidence, elapsed).session;
         }
         self.lane.session.answer_judged();
         self.lane.was_tried = true;

@@ -7,6 +7,7 @@ mod auth;
 mod dealing;
 mod doubt;
 mod ends;
+mod flights;
 mod gate;
 mod panics;
 mod recipients;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use script::{Asked, Does, Script, lane, mail, mail_to, number};
 
-use super::{BatchSettings, Link, Standing};
+use super::{BatchSettings, Lane, Lesson, Link, Standing};
 use crate::content::Content;
 use crate::event::{EventKind, SessionVerdict, Verdict};
 use crate::host::HostSettings;

@@ -12,10 +12,12 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 use super::grammar::{AddressError, AddressErrorKind, BRACKETS, check_domain, fail, scan_local_part};
 use super::{MAX_DOMAIN, MAX_PATH};
 
-/// Between the two forms. No address holds it: the grammar takes no control character.
+/// Before the first of two forms, and between them. No address holds it: the grammar takes no control
+/// character.
 const BETWEEN: char = '\0';
 
-/// A checked address: the text as given, and where it differs, [`BETWEEN`] and the text as sent.
+/// A checked address: the text as given; or where it differs, [`BETWEEN`], that text, [`BETWEEN`] and
+/// the text as sent.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Text(Box<str>);
 
@@ -30,7 +32,7 @@ impl Text {
     /// (RFC 6531 §3.2).
     pub(super) fn new(given: &str) -> Result<Text, AddressError> {
         Ok(Text(match converted(given)? {
-            Some(wire) => format!("{given}{BETWEEN}{wire}").into(),
+            Some(wire) => format!("{BETWEEN}{given}{BETWEEN}{wire}").into(),
             None => given.into(),
         }))
     }
@@ -41,11 +43,16 @@ impl Text {
     }
 
     pub(super) fn given(&self) -> &str {
-        self.0.split_once(BETWEEN).map_or(&self.0, |(given, _)| given)
+        self.forms().map_or(&self.0, |(given, _)| given)
     }
 
     pub(super) fn wire(&self) -> &str {
-        self.0.split_once(BETWEEN).map_or(&self.0, |(_, wire)| wire)
+        self.forms().map_or(&self.0, |(_, wire)| wire)
+    }
+
+    /// Both forms, where there are two; each mail asks a dozen times.
+    fn forms(&self) -> Option<(&str, &str)> {
+        self.0.strip_prefix(BETWEEN)?.split_once(BETWEEN)
     }
 }
 

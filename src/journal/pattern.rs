@@ -190,6 +190,9 @@ mod tests {
             ("a\\..\\b", "a_.__b"),
             ("a\0b\nc", "a_b_c"),
             ("mx.example.", "mx.example."),
+            // The host of a Unix socket is its path.
+            ("/var/run/dovecot/lmtp", "_var_run_dovecot_lmtp"),
+            ("./run/../lmtp.sock", "__run_.__lmtp.sock"),
         ] {
             let path = expand("d/[HOST]", Owner::Lane(host, 0), &now);
             assert_eq!(path, format!("d/{name}"));

@@ -10,7 +10,7 @@ use crate::callbacks::Callbacks;
 use crate::coordinator::{BatchSettings, Coordinator, MAX_LANES};
 use crate::error::Error;
 use crate::event::{Event, EventKind, Handler, Verdict};
-use crate::host::{Backoff, Hello, Host, HostSettings, MAX_THREADS, split_port};
+use crate::host::{Backoff, Hello, Host, HostSettings, MAX_THREADS, Pipeline, split_port};
 use crate::journal::{Journal, Level};
 use crate::message::MessageId;
 use crate::outcome::Report;
@@ -47,8 +47,8 @@ impl MailerBuilder {
         self
     }
 
-    /// The port of hosts that name none. Default: 25, and 465 where TLS comes
-    /// first.
+    /// The port of hosts that name none. Default: 25, 465 where TLS comes first, and
+    /// 24 for LMTP.
     pub fn port(self, port: u16) -> MailerBuilder {
         self.default_of(|host| host.port(port))
     }
@@ -76,6 +76,32 @@ impl MailerBuilder {
     /// Setbacks in a row that retire a lane: see [`Host::max_connect_failures`].
     pub fn max_connect_failures(self, failures: u32) -> MailerBuilder {
         self.default_of(|host| host.max_connect_failures(failures))
+    }
+
+    /// How much is sent without waiting for replies: see [`Host::pipeline`].
+    pub fn pipeline(self, pipeline: Pipeline) -> MailerBuilder {
+        self.default_of(|host| host.pipeline(pipeline))
+    }
+
+    /// Up to how many mails a lane is dealt in one batch: see [`Host::depth`].
+    pub fn depth(self, mails: u32) -> MailerBuilder {
+        self.default_of(|host| host.depth(mails))
+    }
+
+    /// Most recipients of one transaction: see [`Host::max_recipients`].
+    pub fn max_recipients(self, most: u32) -> MailerBuilder {
+        self.default_of(|host| host.max_recipients(most))
+    }
+
+    /// Speaks LMTP: see [`Host::lmtp`].
+    pub fn lmtp(self) -> MailerBuilder {
+        self.default_of(Host::lmtp)
+    }
+
+    /// Whether content beyond ASCII is sent without 8BITMIME: see
+    /// [`Host::eight_bit_anyway`].
+    pub fn eight_bit_anyway(self, is_sent: bool) -> MailerBuilder {
+        self.default_of(|host| host.eight_bit_anyway(is_sent))
     }
 
     /// How long to wait before a lane is opened again.
@@ -308,13 +334,20 @@ fn prepare(routes: Vec<Route>, mut defaults: Host) -> Result<Vec<Reached>, Error
 /// The host's own settings, else the mailer's, else the defaults.
 fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
     let wrong = |problem: &str| host_error(&host.name, problem);
-    let (name, named_port) =
-        split_port(&host.name).ok_or_else(|| wrong("this is no name, address, or host:port"))?;
+    let (name, named_port) = match &host.socket {
+        Some(_) => (host.name.as_str(), None),
+        None => split_port(&host.name).ok_or_else(|| wrong("this is no name, address, or host:port"))?,
+    };
     let security = host.security.or(defaults.security).unwrap_or_default();
     if host.tls.is_some() && security == Security::None {
         return Err(wrong(IDLE_TLS));
     }
-    let usual_port = if security.is_implicit() { 465 } else { 25 };
+    let is_lmtp = host.is_lmtp.or(defaults.is_lmtp).unwrap_or(false);
+    let usual_port = match security.is_implicit() {
+        true => 465,
+        false if is_lmtp => 24,
+        false => 25,
+    };
     let port = host.port.or(named_port).or(defaults.port).unwrap_or(usual_port);
     let threads = host.threads.or(defaults.threads).unwrap_or(2);
     if port == 0 {
@@ -335,12 +368,18 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
     let sources = if host.local_addresses.is_empty() { defaults } else { &host };
     Ok(HostSettings {
         name: name.to_owned(),
+        socket: host.socket.clone(),
         port,
         threads,
         hello,
         timeouts: host.timeouts.clone().or_else(|| defaults.timeouts.clone()).unwrap_or_default(),
         local_addresses: sources.local_addresses.clone(),
         max_connect_failures: host.max_connect_failures.or(defaults.max_connect_failures).unwrap_or(5),
+        pipeline: host.pipeline.or(defaults.pipeline).unwrap_or_default(),
+        depth: host.depth.or(defaults.depth).unwrap_or(1),
+        is_lmtp,
+        max_recipients: host.max_recipients.or(defaults.max_recipients),
+        eight_bit_anyway: host.eight_bit_anyway.or(defaults.eight_bit_anyway).unwrap_or(false),
         backoff: host.backoff.clone().or_else(|| defaults.backoff.clone()).unwrap_or_default(),
         security,
         tls: host.tls.clone().or_else(|| defaults.tls.clone()).unwrap_or_default(),

@@ -1,10 +1,36 @@
 //! What a flight consists of: steps, the replies owed for them, and the
-//! answers that have come. Plain values.
+//! answers that have come; and the one way to put a flight together.
 
 use std::fmt;
 use std::time::Instant;
 
+use super::{Session, Stage, Transaction};
+use crate::command::{Command, MailLine, RcptLine};
+use crate::content::{Content, ContentError, ContentStream, Framing};
+use crate::inquiry::Inquiry;
 use crate::reply::{Reply, ReplyCode};
+
+/// Most replies that one flight of commands may owe: what a session keeps of
+/// them is bounded so, and what waits unread in the sockets between client and
+/// server.
+pub const MOST_OWED: usize = 256;
+
+/// Most octets of commands in one flight.
+pub const MOST_COMMANDS: usize = 16 * 1024;
+
+/// What a flight has room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Replies that may be owed.
+    pub(crate) replies: usize,
+    /// Octets of commands.
+    pub(crate) octets: usize,
+}
+
+impl Room {
+    /// All of a flight.
+    pub(crate) const ALL: Room = Room { replies: MOST_OWED, octets: MOST_COMMANDS };
+}
 
 /// What is being done, and so what a reply, a failure or a timeout is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -14,7 +40,7 @@ pub enum Step {
     Connect,
     /// Waiting for the server's 220.
     Greeting,
-    /// EHLO.
+    /// EHLO, or LHLO.
     Ehlo,
     /// HELO, after EHLO was refused.
     Helo,
@@ -30,10 +56,20 @@ pub enum Step {
     Rcpt,
     /// DATA.
     Data,
-    /// The content and its final reply.
+    /// The content, by DATA or BDAT, and its final reply.
     Content,
     /// RSET.
     Rset,
+    /// NOOP, as a question of the caller's.
+    Noop,
+    /// HELP.
+    Help,
+    /// VRFY.
+    Vrfy,
+    /// EXPN.
+    Expn,
+    /// ETRN.
+    Etrn,
     /// QUIT.
     Quit,
     /// Nothing: the session rests.
@@ -55,21 +91,53 @@ impl fmt::Display for Step {
             Step::Data => "DATA",
             Step::Content => "content",
             Step::Rset => "RSET",
+            Step::Noop => "NOOP",
+            Step::Help => "HELP",
+            Step::Vrfy => "VRFY",
+            Step::Expn => "EXPN",
+            Step::Etrn => "ETRN",
             Step::Quit => "QUIT",
             Step::Idle => "idle",
         })
     }
 }
 
+/// Which of a lane's mails something in a flight is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct MailTag(pub u32);
+
+/// Which part of a content a reply is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Piece {
+    /// All of it, ended by a dot; or the thing asked is no content.
+    Whole,
+    /// A chunk that is not the last.
+    Chunk,
+    /// The last chunk.
+    LastChunk,
+}
+
 /// A reply that the server owes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owed {
     pub(super) step: Step,
+    pub(super) mail: MailTag,
     /// Which recipient of the mail it is about; 0 where it is about none.
     pub(super) recipient: u32,
+    pub(super) piece: Piece,
+    /// It is one of those that LMTP gives for each recipient.
+    pub(super) is_of_many: bool,
+    /// Length of the command.
+    pub(super) octets: u32,
     /// Where in the stream of sent octets the thing asked ends; `None` while
     /// that is not known.
     pub(super) ends_at: Option<u64>,
+}
+
+impl Owed {
+    pub(super) fn new(step: Step, mail: MailTag, piece: Piece) -> Owed {
+        Owed { step, mail, recipient: 0, piece, is_of_many: false, octets: 0, ends_at: None }
+    }
 }
 
 /// A reply that has come and was not judged.
@@ -87,8 +155,15 @@ pub(super) struct Answered {
 pub struct Answer<'a> {
     /// What was asked.
     pub step: Step,
-    /// The position of the recipient that a reply to RCPT is about.
+    /// The mail that it was asked for.
+    pub mail: MailTag,
+    /// The position of the recipient that a reply to RCPT is about, and in LMTP
+    /// the one to the content (RFC 2033 §4.2).
     pub recipient: u32,
+    /// Whether the content that it is about was sent by BDAT.
+    pub is_chunk: bool,
+    /// Whether it is for one recipient's content alone (LMTP).
+    pub is_of_many: bool,
     /// What the server said.
     pub reply: Reply<'a>,
 }
@@ -113,4 +188,153 @@ pub(super) fn is_pass(step: Step, code: ReplyCode) -> bool {
 /// Whether the reply asks for more of an authentication.
 pub(super) fn is_challenge(step: Step, code: ReplyCode) -> bool {
     step == Step::Auth && code.as_u16() == 334
+}
+
+/// A flight that is being put together. What it may consist of is what RFC 2920
+/// §3.1 lets be sent together: DATA and QUIT come last in it, and a content that
+/// a 354 was read for comes first.
+///
+/// ```
+/// use smtp_bulk::command::{MailLine, RcptLine};
+/// use smtp_bulk::session::{MailTag, Session};
+/// use smtp_bulk::{Content, Timeouts};
+/// use std::{sync::Arc, time::Instant};
+///
+/// let now = Instant::now();
+/// let mut session = Session::new(Arc::new(Timeouts::default()));
+/// session.open("client.example".parse().unwrap(), now);
+/// session.receive(b"220 mx.example\r\n", now);
+/// # let mut out = Vec::new();
+/// # session.fill(&mut out);
+/// # session.wrote(out.len(), now);
+/// session.receive(b"250-mx.example\r\n250 PIPELINING\r\n", now);
+///
+/// let mut flight = session.flight(now);
+/// flight.for_mail(MailTag(7));
+/// flight.mail(MailLine::new(&"ann@example.org".parse().unwrap()));
+/// flight.rcpt(RcptLine::new(&"bob@example.net".parse().unwrap()), 0);
+/// flight.data(&Content::from("hello"))?;
+///
+/// let mut out = Vec::new();
+/// session.fill(&mut out);
+/// assert_eq!(out, b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n");
+/// # Ok::<(), smtp_bulk::ContentError>(())
+/// ```
+#[derive(Debug)]
+pub struct Flight<'a> {
+    session: &'a mut Session,
+    mail: MailTag,
+}
+
+impl Session {
+    /// Begins a flight. All of it is put together before the session is asked
+    /// for octets.
+    ///
+    /// # Panics
+    /// When the session is not ready.
+    pub fn flight(&mut self, now: Instant) -> Flight<'_> {
+        assert!(self.stage == Stage::Ready && self.is_over(), "a flight while {:?}", self.stage);
+        self.begin_flight(now);
+        Flight { session: self, mail: MailTag::default() }
+    }
+}
+
+impl Flight<'_> {
+    /// The session that it is for.
+    pub fn session(&self) -> &Session {
+        self.session
+    }
+
+    /// What is asked from now on is asked for this mail.
+    pub fn for_mail(&mut self, mail: MailTag) {
+        self.mail = mail;
+    }
+
+    /// Whether so much is asked already that the rest belongs into a flight of
+    /// its own: see [`MOST_OWED`] and [`MOST_COMMANDS`].
+    pub fn is_full(&self) -> bool {
+        self.session.owed.len() >= MOST_OWED || self.session.commands.len() >= MOST_COMMANDS
+    }
+
+    /// What more may be asked in it.
+    pub(crate) fn room(&self) -> Room {
+        Room {
+            replies: MOST_OWED.saturating_sub(self.session.owed.len()),
+            octets: MOST_COMMANDS.saturating_sub(self.session.commands.len()),
+        }
+    }
+
+    /// Gives up a transaction before its content (RFC 5321 §4.1.1.5).
+    pub fn reset(&mut self) {
+        self.ask(Command::Rset, Step::Rset, 0);
+    }
+
+    /// Begins a transaction.
+    pub fn mail(&mut self, line: MailLine<'_>) {
+        self.ask(Command::Mail(line), Step::Mail, 0);
+    }
+
+    /// Names the mail's recipient number `recipient`.
+    pub fn rcpt(&mut self, line: RcptLine<'_>, recipient: u32) {
+        self.ask(Command::Rcpt(line), Step::Rcpt, recipient);
+    }
+
+    /// Opens the content, and when that succeeds asks to send it. It is sent by
+    /// a later flight, if the server says 354.
+    ///
+    /// # Errors
+    /// When the content cannot be opened; nothing is asked then.
+    pub fn data(&mut self, content: &Content) -> Result<(), ContentError> {
+        self.data_for(content.open(Framing::Dotted)?);
+        Ok(())
+    }
+
+    /// Asks to send what has been opened.
+    pub(crate) fn data_for(&mut self, stream: ContentStream) {
+        self.session.opened = Some(stream);
+        self.ask(Command::Data, Step::Data, 0);
+    }
+
+    /// Sends the content that was opened for the DATA which was answered by 354.
+    ///
+    /// # Panics
+    /// When there is none, or something stands before it in the flight.
+    pub fn content(&mut self) {
+        let is_first = self.session.owed.is_empty() && self.session.transaction == Transaction::Content;
+        assert!(is_first, "content without a 354 for it");
+        let stream = self.session.opened.take();
+        self.session.send(stream, self.mail, Piece::Whole, false);
+    }
+
+    /// Sends an empty content: the answer to a 354 that was given although no
+    /// recipient was accepted (RFC 2920 §3.1).
+    ///
+    /// # Panics
+    /// As [`Flight::content`].
+    pub fn lone_dot(&mut self) {
+        self.session.opened = Content::from("").open(Framing::Dotted).ok();
+        self.content();
+    }
+
+    /// Sends the content that was opened, in one chunk or more (RFC 3030 §2): a
+    /// chunk waits for the reply to the one before, unless the server takes them
+    /// `ahead` of it (RFC 3030 §4.2).
+    pub(crate) fn chunks(&mut self, stream: ContentStream, ahead: bool) {
+        self.session.send(Some(stream), self.mail, Piece::LastChunk, ahead);
+    }
+
+    /// Asks something of the caller's, outside of any transaction.
+    pub fn inquire(&mut self, inquiry: &Inquiry) {
+        self.ask(inquiry.command(), inquiry.step(), 0);
+    }
+
+    /// Ends the session; whatever the answer, it is good for nothing else.
+    pub fn quit(&mut self) {
+        self.ask(Command::Quit, Step::Quit, 0);
+        self.session.stage = Stage::Leaving;
+    }
+
+    fn ask(&mut self, command: Command<'_>, step: Step, recipient: u32) {
+        self.session.ask(command, step, self.mail, recipient);
+    }
 }

@@ -10,7 +10,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::zeroize::{Zeroize, Zeroizing};
 
-use super::flight::Step;
+use super::flight::{MailTag, Step};
 use super::{Session, Stage};
 use crate::auth::{AuthFault, AuthJob, Credentials, Exchange, Move, Tried};
 use crate::command::{AuthLine, Command, MAX_COMMAND};
@@ -66,7 +66,7 @@ impl Session {
     pub(crate) fn authenticate(&mut self, credentials: &Credentials, renew: bool, now: Instant) {
         assert!(self.stage == Stage::Ready && self.is_over(), "AUTH while {:?}", self.stage);
         if let Err(fault) = self.begin_login(credentials, Tried::default(), renew, now) {
-            self.flight(now);
+            self.begin_flight(now);
             self.fail_at(Step::Auth, Failure::Auth(fault));
         }
     }
@@ -276,11 +276,8 @@ impl Session {
 
     /// Nothing is sent before the work is done.
     fn work(&mut self, job: AuthJob, now: Instant) {
-        self.flight(now);
-        self.owe(Step::Auth, 0);
-        if let Some(owed) = self.owed.back_mut() {
-            owed.ends_at = None;
-        }
+        self.begin_flight(now);
+        self.owe_unasked(Step::Auth, false);
         if let Some(login) = &mut self.login {
             login.work = Work::Wanted(job);
         }
@@ -310,8 +307,8 @@ impl Session {
     }
 
     fn say_line(&mut self, line: AuthLine<'_>, now: Instant) {
-        self.flight(now);
-        self.ask(Command::Auth(line), Step::Auth, 0);
+        self.begin_flight(now);
+        self.ask(Command::Auth(line), Step::Auth, MailTag::default(), 0);
     }
 
     /// Cancels the dialogue (RFC 4954 §4) where it has begun.
@@ -322,7 +319,7 @@ impl Session {
             self.say_line(AuthLine::answer("*"), now);
         } else {
             login.is_over = true;
-            self.flight(now);
+            self.begin_flight(now);
             self.fail_at(Step::Auth, Failure::Auth(fault));
         }
     }

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use super::flight::Step;
+use super::flight::{MailTag, Step};
 use super::{Session, Stage};
 use crate::command::Command;
 use crate::envelope::Domain;
@@ -18,6 +18,12 @@ impl Session {
     /// The same session, protected so on each of its connections.
     pub fn with_security(self, security: Security) -> Session {
         Session { security, ..self }
+    }
+
+    /// The same session, speaking LMTP (RFC 2033) instead of SMTP: it says LHLO,
+    /// and a content has a reply for each recipient that was accepted.
+    pub fn with_lmtp(self, is_lmtp: bool) -> Session {
+        Session { is_lmtp, ..self }
     }
 
     /// A new connection stands: waits for TLS if that comes first, and for the
@@ -70,15 +76,15 @@ impl Session {
 
     fn await_greeting(&mut self, now: Instant) {
         self.stage = Stage::WaitingForGreeting;
-        self.flight(now);
+        self.begin_flight(now);
         // The greeting answers the connection itself, which has been made.
-        self.owe(Step::Greeting, 0);
+        self.owe_unasked(Step::Greeting, true);
     }
 
     fn await_tls(&mut self, now: Instant) {
         self.stage = Stage::WaitingForTls;
-        self.flight(now);
-        self.owe(Step::Tls, 0);
+        self.begin_flight(now);
+        self.owe_unasked(Step::Tls, true);
         self.deadline = None;
     }
 
@@ -98,7 +104,7 @@ impl Session {
                 self.extensions = Extensions::from_reply(reply::view(code, &self.text));
             }
             self.upgrade(now);
-        } else if step == Step::Ehlo && code.is_permanent() {
+        } else if step == Step::Ehlo && code.is_permanent() && !self.is_lmtp {
             self.stage = Stage::WaitingForHelo;
             self.introduce(Step::Helo, now);
         } else {
@@ -111,8 +117,8 @@ impl Session {
         let is_wanted = self.security.upgrades() && !self.has_tls;
         if is_wanted && self.extensions.offers(Extension::StartTls) {
             self.stage = Stage::WaitingForStartTls;
-            self.flight(now);
-            self.ask(Command::StartTls, Step::StartTls, 0);
+            self.begin_flight(now);
+            self.ask(Command::StartTls, Step::StartTls, MailTag::default(), 0);
         } else if is_wanted && self.security.demands_upgrade() {
             self.fail_at(Step::StartTls, Failure::TlsNotOffered);
         } else {
@@ -133,10 +139,14 @@ impl Session {
     }
 
     fn introduce(&mut self, step: Step, now: Instant) {
-        self.flight(now);
+        self.begin_flight(now);
         let Some(name) = self.hello.take() else { return };
-        let command = if step == Step::Ehlo { Command::Ehlo(&name) } else { Command::Helo(&name) };
-        self.ask(command, step, 0);
+        let command = match step {
+            Step::Helo => Command::Helo(&name),
+            _ if self.is_lmtp => Command::Lhlo(&name),
+            _ => Command::Ehlo(&name),
+        };
+        self.ask(command, step, MailTag::default(), 0);
         self.hello = Some(name);
     }
 

@@ -3,6 +3,7 @@
 
 mod content;
 mod deadlines;
+mod flights;
 mod giving_up;
 mod login;
 mod opening;
@@ -12,8 +13,12 @@ mod tls;
 mod unasked;
 
 use super::*;
+use crate::command::{MailLine, RcptLine};
+use crate::content::Content;
+use crate::envelope::{ForwardPath, ReversePath};
 use crate::extensions::Extension;
 use crate::fault::IoFault;
+use crate::reply::{Reply, ReplyCode};
 use std::io::{self, Read};
 
 /// A session, what it said, and a clock that stands still until it is moved.
@@ -39,6 +44,33 @@ fn timeouts() -> Timeouts {
         quit: 10 * SECOND,
         tls: 11 * SECOND,
         auth: 12 * SECOND,
+    }
+}
+
+/// Flights of one command.
+impl Session {
+    fn mail_alone(&mut self, from: &ReversePath, now: Instant) {
+        self.flight(now).mail(MailLine::new(from));
+    }
+
+    fn rcpt(&mut self, to: &ForwardPath, recipient: u32, now: Instant) {
+        self.flight(now).rcpt(RcptLine::new(to), recipient);
+    }
+
+    fn data(&mut self, content: &Content, now: Instant) -> Result<(), ContentError> {
+        self.flight(now).data(content)
+    }
+
+    fn content(&mut self, now: Instant) {
+        self.flight(now).content();
+    }
+
+    fn reset(&mut self, now: Instant) {
+        self.flight(now).reset();
+    }
+
+    fn quit(&mut self, now: Instant) {
+        self.flight(now).quit();
     }
 }
 
@@ -97,7 +129,7 @@ impl Talk {
     }
 
     fn mail(&mut self) {
-        self.session.mail(&"ann@example.org".parse().unwrap(), self.now);
+        self.session.mail_alone(&"ann@example.org".parse().unwrap(), self.now);
     }
 
     fn rcpt(&mut self) {

@@ -147,7 +147,8 @@ impl Wire<'_> {
                     return self.flush();
                 }
                 if !self.fill() {
-                    return if self.slot.task.is_some() { Written::Blocked } else { Written::Failed };
+                    let has_failed = self.lane.session().failure().is_some();
+                    return if has_failed { Written::Failed } else { Written::Blocked };
                 }
             }
             match self.write_once() {

@@ -1,31 +1,21 @@
 #!/usr/bin/env bash
 # A private Postfix for tests, with Dovecot (2.3) for its AUTH: `postfix.sh start DIR`, `postfix.sh stop DIR`.
-# Everything is in DIR and ends with stop; it must never touch /etc, a system service, or a process
-# that it did not start. To be run by root, as both programs change their user.
+# To be run by root, as both programs change their user.
 #
 # It reads from DIR:
-#   ports                              name=port lines: starttls, implicit, client_cert, plain
+#   ports                              name=port lines: starttls, implicit, client_cert, plain, which
+#                                      ask for AUTH; open, which does not; bare, the same without CHUNKING
 #   users                              name TAB password, one a line
 #   server.pem, server.key, ca.pem     the chain, its key, and who signs the clients' certificates
 #   oauth.key                          base64 of the key of HS256 tokens; their "sub" is the user
 # and every mail for anybody becomes a file in DIR/mail/inbox/new. What went wrong is in DIR/log.
+# On open and bare, a recipient that begins with "reject" is refused by 550, one with "defer" by 450,
+# and a mail of more than 200,000 octets by 552.
 set -euo pipefail
 
-action=${1:?start or stop}
-dir=$(cd "${2:?a folder}" && pwd -P)
+. "$(dirname "$0")/common.sh"
 queue=$dir/queue
 base=$dir/dovecot
-
-# Seconds after which a server that does not start or end has failed.
-patience=30
-
-until_true() {
-    local end=$((SECONDS + patience))
-    until "$@"; do
-        [ "$SECONDS" -lt "$end" ] || return 1
-        sleep 0.02
-    done
-}
 
 # ---- start ---------------------------------------------------------------------------------------
 
@@ -121,12 +111,23 @@ smtpd_sasl_type = dovecot
 smtpd_sasl_path = auth
 smtpd_sasl_security_options = noanonymous
 END
+    cat >"$dir/etc/recipients" <<END
+/^reject/ 550 5.1.1 no such user
+/^defer/  450 4.2.1 not now
+END
+    # Nobody is local here, for whom Postfix would add header fields.
+    local unlocked="-o smtpd_tls_security_level=none -o smtpd_sasl_auth_enable=no -o mynetworks=127.0.0.0/8
+    -o smtpd_relay_restrictions=permit_mynetworks,reject -o local_header_rewrite_clients=
+    -o smtpd_recipient_restrictions=check_recipient_access,regexp:$dir/etc/recipients
+    -o message_size_limit=200000"
     # The ports first; then what any Postfix consists of.
     cat >"$dir/etc/master.cf" <<END
 127.0.0.1:$starttls inet n - n - - smtpd -o smtpd_tls_security_level=encrypt
 127.0.0.1:$implicit inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
 127.0.0.1:$client_cert inet n - n - - smtpd -o smtpd_tls_wrappermode=yes -o smtpd_tls_req_ccert=yes
 127.0.0.1:$plain inet n - n - - smtpd -o smtpd_tls_security_level=none -o smtpd_tls_auth_only=no
+127.0.0.1:$open inet n - n - - smtpd $unlocked
+127.0.0.1:$bare inet n - n - - smtpd $unlocked -o smtpd_discard_ehlo_keywords=chunking,silent-discard
 cleanup unix  n - n - 0 cleanup
 qmgr    unix  n - n 300 1 qmgr
 tlsmgr  unix  - - n 1000? 1 tlsmgr
@@ -142,17 +143,8 @@ postlog unix-dgram n - n - 1 postlogd
 END
 }
 
-greets() {
-    local line
-    # A server that has just been started is given its time to answer.
-    { read -r -t "$patience" line <&3; } 3<>"/dev/tcp/127.0.0.1/$1" && [[ $line == 220* ]]
-} 2>/dev/null
-
 start() {
-    local starttls='' implicit='' client_cert='' plain='' name value
-    while IFS='=' read -r name value; do
-        case $name in starttls | implicit | client_cert | plain) printf -v "$name" %d "$value" ;; esac
-    done <"$dir/ports"
+    read_ports starttls implicit client_cert plain open bare
     # The servers' own users go through it; what is secret in it, they cannot read.
     chmod 711 "$dir"
     chmod 600 "$dir/users" "$dir/oauth.key" "$dir/server.key"
@@ -165,34 +157,6 @@ start() {
     # A greeting of these two shows that all is well with Dovecot; the others say nothing before TLS.
     until_true greets "$starttls"
     until_true greets "$plain"
-}
-
-# ---- stop ----------------------------------------------------------------------------------------
-
-# Whether no process of this group is left; one that ended and is not yet waited for is none.
-group_ended() {
-    local stat line fields
-    for stat in /proc/[0-9]*/stat; do
-        read -r line <"$stat" || continue
-        # Behind the name in parentheses: state, parent, group.
-        read -r -a fields <<<"${line##*) }"
-        if [ "${fields[2]}" = "$1" ] && [ "${fields[0]}" != Z ]; then return 1; fi
-    done 2>/dev/null
-    return 0
-}
-
-# Ends a server and all of its processes, by its pid file and the folder in which it works: the number
-# may be another's by now.
-end() {
-    local pid
-    [ -s "$1" ] || return 0
-    pid=$(tr -dc 0-9 <"$1")
-    [ "$(readlink "/proc/$pid/cwd")" = "$2" ] || return 0
-    kill "$pid" || return 0
-    until_true group_ended "$pid" || {
-        kill -KILL -- "-$pid"
-        until_true group_ended "$pid"
-    }
 }
 
 case $action in

@@ -14,21 +14,43 @@ pub struct Attempts {
     accepted: Vec<bool>,
     /// A recipient was refused in this attempt: what that costs is not foretold.
     refused: Vec<bool>,
+    /// What the last event bore.
+    last: Vec<u32>,
+    /// Several things may be answered at once, of which only some are told.
+    flies: bool,
+    resends: bool,
 }
 
 impl Attempts {
-    pub fn new(mails: usize) -> Attempts {
-        Attempts { expected: vec![None; mails], accepted: vec![false; mails], refused: vec![false; mails] }
+    pub fn new(mails: usize, flies: bool, resends: bool) -> Attempts {
+        Attempts {
+            expected: vec![None; mails],
+            accepted: vec![false; mails],
+            refused: vec![false; mails],
+            last: vec![1; mails],
+            flies,
+            resends,
+        }
     }
 
     /// How an attempt counts is seen in the number of the next one.
     pub fn see(&mut self, mail: usize, seen: &Seen, has_begun: bool) {
+        let last = std::mem::replace(&mut self.last[mail], seen.attempt);
+        // What is in doubt and sent again needs no event to cost an attempt.
+        let is_next = self.resends || seen.attempt == last || seen.attempt == last + 1;
+        assert!(is_next, "mail {mail}: attempt {} behind {last}", seen.attempt);
+        if self.flies {
+            return;
+        }
         if let Some(expected) = self.expected[mail].take() {
             assert_eq!(seen.attempt, expected, "mail {mail}: the attempt before was counted wrongly");
-            (self.accepted[mail], self.refused[mail]) = (false, false);
         }
         if matches!(seen.step, Step::Mail | Step::Rset) {
-            (self.accepted[mail], self.refused[mail]) = (false, false);
+            self.accepted[mail] = false;
+        }
+        // An attempt may go through several transactions.
+        if seen.attempt > last {
+            self.refused[mail] = false;
         }
         if seen.verdict != Verdict::DEFAULT {
             return;

@@ -6,18 +6,28 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use smtp_bulk::{
-    ClientReason, ContentError, Event, EventKind, Evidence, Handler, MessageVerdict, Outcome, Report, Step,
-    Verdict,
+    ClientReason, ContentError, Event, EventKind, Evidence, Extension, Failure, Handler, MessageVerdict,
+    Outcome, Report, Step, Verdict,
 };
 
 use super::effects::Effects;
 use super::logins::Logins;
 use super::model::Seen;
 use super::plan::{self, Odds, Opinion};
-use super::truth::{self, Truth};
+use super::truth::{self, Refusal, Truth};
+use super::wire::Wire;
 
 /// What a callback of ours panics with.
 pub struct Panicked;
+
+/// What a server has done that it is not asked to do again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misstep {
+    /// On this lane there were replies too many, or what is none.
+    Replies(usize),
+    /// On this lane BDAT was not known.
+    Chunks(usize),
+}
 
 /// See the module.
 pub struct Callbacks<'a> {
@@ -27,8 +37,12 @@ pub struct Callbacks<'a> {
     pub truth: &'a mut Truth,
     pub effects: &'a mut Effects,
     pub logins: &'a mut Logins,
+    pub wires: &'a [Wire],
+    pub flies: bool,
     /// Mails that have to be reported when the settle is over.
     pub dropped: Vec<usize>,
+    /// Lanes whose server has shown that it does not stand what it was sent.
+    pub missteps: Vec<Misstep>,
     /// The caller has given up everything.
     pub gives_up: bool,
     pub epoch: Instant,
@@ -40,8 +54,9 @@ impl Callbacks<'_> {
         let now = self.now;
         let lane = self.effects.index(event.lane);
         let mail = event.message.map(|message| truth::number(message.message_id()));
+        let serial = event.reply().and_then(truth::serial);
         if let Some(reply) = event.reply() {
-            match truth::serial(reply) {
+            match serial {
                 Some(serial) => self.truth.asked_about(serial, lane, event.step, mail),
                 None if event.step == Step::Auth && reply.to_string().contains("withheld") => {}
                 None => panic!("a callback is told what answers nothing: {reply}"),
@@ -52,7 +67,12 @@ impl Callbacks<'_> {
         }
         if let Some(expiry) = event.message.and_then(|message| message.expiry()) {
             let at_deal = event.step == Step::Mail && matches!(event.evidence, Evidence::Client(_));
-            let dealt_at = if at_deal { Some(now) } else { self.effects.dealt_at(lane) };
+            let dealt_at = match self.effects.dealt_at(lane) {
+                // One of several may turn out to be unfit when the others are done.
+                Some(before) if at_deal && self.flies && self.effects.held(lane) > 0 => Some(before.min(now)),
+                _ if at_deal => Some(now),
+                dealt_at => dealt_at,
+            };
             assert!(
                 dealt_at.is_some_and(|at| self.epoch + at < expiry),
                 "{event} was dealt when it had expired"
@@ -64,6 +84,14 @@ impl Callbacks<'_> {
             Some((kind, verdict)) if kind == event.kind => verdict,
             _ => plan::verdict(self.random, self.opinion.session, self.opinion.message),
         };
+        if let Some(serial) = serial.filter(|_| event.kind == EventKind::Fail || verdict != Verdict::DEFAULT)
+        {
+            self.truth.gave_up(serial);
+        }
+        self.note_misstep(lane, event, serial);
+        if let (Evidence::Client(reason), Some(mail)) = (&event.evidence, mail) {
+            self.check_reason(lane, mail, reason, event);
+        }
         self.truth
             .note(|| format!("{now:?} {event} -> {} {:?} panics: {panics}", verdict.code(), verdict.message));
         let holds = self.holds(lane, event.kind, event.step);
@@ -73,6 +101,7 @@ impl Callbacks<'_> {
             step: event.step,
             code: event.reply().map(|reply| reply.code().as_u16()),
             is_client: matches!(event.evidence, Evidence::Client(_)),
+            is_chunk: event.step == Step::Content && serial.is_some_and(|serial| self.truth.is_chunk(serial)),
             is_shortage: matches!(
                 event.evidence,
                 Evidence::Client(ClientReason::Content(ContentError::Shortage(_)))
@@ -83,7 +112,13 @@ impl Callbacks<'_> {
         });
         if let (Some(mail), MessageVerdict::Drop) = (mail, verdict.message) {
             self.truth.drop_said(mail);
-            let too_late = (event.kind, event.step) == (EventKind::Pass, Step::Content);
+            let too_late = match (event.kind, event.step) {
+                (EventKind::Pass, Step::Content) => true,
+                // In LMTP that is about one recipient.
+                (EventKind::Fail, Step::Content) => self.flies,
+                // The content may be taken all the same.
+                _ => self.flies && self.effects.is_pipelined(lane),
+            };
             if !too_late && !self.effects.in_doubt(lane) {
                 self.dropped.push(mail);
             }
@@ -92,6 +127,48 @@ impl Callbacks<'_> {
             resume_unwind(Box::new(Panicked));
         }
         verdict
+    }
+
+    fn note_misstep(&mut self, lane: usize, event: &Event<'_>, serial: Option<usize>) {
+        let is_odd = matches!(
+            event.failure(),
+            Some(Failure::Unexpected(_) | Failure::Garbage | Failure::TooLong | Failure::Unsolicited(_))
+        );
+        let is_alone =
+            matches!(event.failure(), Some(Failure::Unsolicited(_))) && !self.wires[lane].is_out_of_step();
+        if event.kind == EventKind::Hang && is_odd && !is_alone && self.effects.is_pipelined(lane) {
+            self.missteps.push(Misstep::Replies(lane));
+        }
+        let code = event.reply().map(|reply| reply.code().as_u16());
+        let is_chunk = serial.is_some_and(|serial| self.truth.is_chunk(serial));
+        if event.kind == EventKind::Fail && is_chunk && matches!(code, Some(500 | 502)) {
+            self.missteps.push(Misstep::Chunks(lane));
+        }
+    }
+
+    /// The client refuses what cannot be sent to a server that offers so little.
+    fn check_reason(&mut self, lane: usize, mail: usize, reason: &ClientReason, event: &Event<'_>) {
+        let (Some(offers), Some(message)) = (self.wires[lane].offers(), event.message) else { return };
+        let recipients = message.envelope().recipients().len();
+        let lacks = match reason {
+            ClientReason::MissingExtension(Extension::SmtpUtf8) => {
+                !offers.utf8 && !message.envelope().is_ascii()
+            }
+            ClientReason::MissingExtension(Extension::BinaryMime) => !offers.binary,
+            ClientReason::MissingExtension(Extension::Chunking) => {
+                !offers.chunking || self.truth.has_refused(event.host, Refusal::Chunks)
+            }
+            ClientReason::MissingExtension(Extension::EightBitMime) => {
+                !offers.eight_bit || self.truth.has_refused(event.host, Refusal::Parameters)
+            }
+            ClientReason::TooLarge { size, limit } => size > limit && offers.size == Some(*limit),
+            ClientReason::TooManyRecipients { .. } => message.is_all_or_nothing() && recipients > 1,
+            ClientReason::Content(ContentError::AboveLimit { limit }) => offers.size == Some(*limit),
+            ClientReason::Content(_) => return,
+            _ => false,
+        };
+        assert!(lacks, "{event}: of a server that offers {offers:?}");
+        self.truth.unfit(mail);
     }
 
     /// What is decided of the session on a refusal of the credentials that its

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use smtp_bulk::coordinator::{Lane, Link, Progress, Standing};
+use smtp_bulk::coordinator::{BatchSettings, Lane, Link, Progress, Standing};
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::{EventKind, LaneId, SessionVerdict, Step, Verdict};
 
 use super::attempts::Attempts;
 use super::logins::Logins;
-use super::model::{Before, Door, Model, Seen, doubled, effective, forget, is_restart};
+use super::model::{Before, Door, Model, Seen, doubled, effective, foremost, forget, gravity, is_restart};
 
 /// Whether a restart that a callback asked for is within its bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,10 +49,18 @@ pub struct Effects {
     reconnects_called: Vec<usize>,
     pub closing: bool,
     attempts: Attempts,
+    /// A lane may hold several mails, and be answered several things at once.
+    flies: bool,
 }
 
 impl Effects {
-    pub fn new(lanes: &[Lane], hosts: &[HostSettings], max_restarts: u32, mails: usize) -> Effects {
+    pub fn new(
+        lanes: &[Lane],
+        hosts: &[HostSettings],
+        settings: &BatchSettings,
+        mails: usize,
+        flies: bool,
+    ) -> Effects {
         let models = lanes.iter().map(|lane| {
             let most_dials = lane.host().max_connect_failures;
             Model { most_dials, ..Model::default() }
@@ -69,7 +77,7 @@ impl Effects {
             seen: Vec::new(),
             last: None,
             finished: false,
-            max_restarts,
+            max_restarts: settings.max_restarts,
             restarts: (0, 0),
             restart_pending: false,
             perhaps_pending: false,
@@ -78,7 +86,8 @@ impl Effects {
             restart_called: false,
             reconnects_called: Vec::new(),
             closing: false,
-            attempts: Attempts::new(mails),
+            attempts: Attempts::new(mails, flies, settings.resend_in_doubt),
+            flies,
         }
     }
 
@@ -157,8 +166,17 @@ impl Effects {
         }
         let wait = doubled(&self.hosts[seen.lane], seen.attempt);
         model.renewal_wait = seen.asks_too_soon().then_some(wait);
+        // A connection on which eight mails were refused is given up as planned.
+        if self.flies && (seen.kind == EventKind::Fail || seen.verdict != Verdict::DEFAULT) {
+            model.refusals += 1;
+            model.most_dials += u32::from(model.refusals.is_multiple_of(8));
+        }
         let harmless = seen.kind == EventKind::Pass && seen.verdict.session == SessionVerdict::Default;
         model.setbacks += u32::from(!harmless);
+        if self.flies && seen.is_shortage {
+            // Nothing is held against it, whatever else was said of its flight.
+            model.most_dials += 1;
+        }
         if let Some(mail) = seen.mail {
             self.attempts.see(mail, &seen, self.before[seen.lane].has_begun);
         }
@@ -171,6 +189,12 @@ impl Effects {
         }
         self.finished = true;
         self.restarts = (0, 0);
+        if self.flies {
+            // What was said before in this flight is carried out behind it.
+            let own = self.seen.iter_mut().filter(|(seen, _)| seen.lane == lane);
+            own.filter(|(_, allowed)| *allowed == Allowed::SurelyNot)
+                .for_each(|(_, allowed)| *allowed = Allowed::Perhaps);
+        }
         let most_dials = self.hosts[lane].max_connect_failures;
         let model = &mut self.models[lane];
         let owed = u32::from(model.dying.is_some());
@@ -226,6 +250,16 @@ impl Effects {
         self.waited_for &= lanes.iter().any(Lane::is_waited_for);
     }
 
+    /// Mails that the lane held.
+    pub fn held(&self, lane: usize) -> usize {
+        self.before[lane].held
+    }
+
+    /// Whether more than one reply was owed on the lane in its last flight.
+    pub fn is_pipelined(&self, lane: usize) -> bool {
+        self.before[lane].is_pipelined
+    }
+
     pub fn in_doubt(&self, lane: usize) -> bool {
         self.before[lane].in_doubt
     }
@@ -277,7 +311,11 @@ impl Effects {
         self.check_deals(&seen, batches);
         for (index, lane) in lanes.iter().enumerate() {
             if lane.held() > 0 && (ended || self.before[index].held == 0) {
-                self.models[index].dealt_at = Some(now);
+                // What it holds may have been dealt to it in the batch before.
+                let model = &mut self.models[index];
+                let is_older = self.flies && self.before[index].held > 0;
+                model.dealt_before = model.dealt_at.filter(|_| is_older);
+                model.dealt_at = Some(now);
             }
             self.check_retirement(index, lane, &seen, renewal == Allowed::Perhaps);
         }
@@ -312,7 +350,7 @@ impl Effects {
                     self.perhaps_pending = pending && allowed == Allowed::Perhaps;
                     strongest(allowed);
                 }
-                (_, _) if at_deal => {
+                (_, _) if at_deal || self.is_dealt_in_part => {
                     self.perhaps_pending = true;
                     strongest(Allowed::Perhaps);
                 }
@@ -432,8 +470,8 @@ impl Effects {
         let model = &mut self.models[index];
         let Some((dying, surely)) = model.dying else { return false };
         if lane.connection() == dying && !lane.session().is_leaving() {
-            assert!(!surely || lane.session().is_in_doubt(), "lane {index} outlives a restart");
-            model.dying.take_if(|_| !lane.session().is_in_doubt());
+            assert!(!surely || lane.session().has_doubt(), "lane {index} outlives a restart");
+            model.dying.take_if(|_| !lane.session().has_doubt());
             return true;
         }
         forget(model);
@@ -453,17 +491,19 @@ impl Effects {
         let before = self.before[index];
         let is_same = lane.connection() == before.connection && !lane.session().is_leaving();
         let Some(seen) = own.last() else {
-            let healthy = before.is_up && !before.has_failed;
+            let healthy = before.is_up && !before.has_failed && !before.is_spent;
             let may_end = !healthy || self.is_shut_out(index, lane);
             assert!(is_same || may_end, "lane {index} loses its connection for no reason");
             return;
         };
         let spoken = own.iter().filter(|one| one.verdict.session != SessionVerdict::Default).count();
-        if seen.is_shortage && seen.verdict.session == SessionVerdict::Default {
+        let is_all = own.iter().all(|one| one.is_shortage || gravity(foremost(one)) == 0);
+        let is_short = seen.is_shortage && seen.verdict.session == SessionVerdict::Default;
+        // Nothing is held against it.
+        self.models[index].most_dials += u32::from(is_short);
+        if is_short && is_all {
             assert!(!is_same, "lane {index} keeps the descriptor that others are short of");
             assert!(matches!(lane.standing(), Standing::Benched | Standing::Opening), "lane {index}");
-            // Nothing is held against it.
-            self.models[index].most_dials += 1;
             return forget(&mut self.models[index]);
         }
         if spoken > 1
@@ -473,6 +513,9 @@ impl Effects {
             return forget(&mut self.models[index]);
         }
         let running = self.batch_running && !ended;
+        if self.flies {
+            return self.check_flight(index, lane, own, running.then_some(batches), now);
+        }
         let goes_on =
             seen.kind == EventKind::Pass && seen.step != Step::Content && seen.verdict == Verdict::DEFAULT;
         let failed = matches!(seen.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
@@ -496,6 +539,43 @@ impl Effects {
             _ => {
                 assert!(is_same, "lane {index} loses its connection to a 1: {seen:?}");
                 assert_eq!(lane.standing(), self.in_use(index), "1 on lane {index}: {seen:?}");
+            }
+        }
+    }
+
+    /// The same where several things may have been answered: the gravest of all
+    /// that was said is carried out. What becomes of a lane that is told nothing
+    /// grave, and has no usable connection any more, is not foretold.
+    fn check_flight(&mut self, index: usize, lane: &Lane, own: &[Seen], running: Option<u64>, now: Duration) {
+        let before = self.before[index];
+        let is_same = lane.connection() == before.connection && !lane.session().is_leaving();
+        let gravity = |seen: &&Seen| gravity(foremost(seen));
+        let Some(seen) = own.iter().max_by_key(gravity) else { return };
+        let said = effective(seen, true);
+        match said {
+            SessionVerdict::Retire => {
+                assert_eq!(lane.standing(), Standing::Retired, "101 on lane {index}: {own:?}");
+            }
+            SessionVerdict::ReconnectNow => self.check_reconnect(index, lane, seen, None, now),
+            SessionVerdict::ReconnectAtBatchEnd => self.check_reconnect(index, lane, seen, running, now),
+            _ if self.is_shut_out(index, lane) => {}
+            SessionVerdict::Bench if is_same => {
+                let standing = if running.is_some() { Standing::Benched } else { self.in_use(index) };
+                assert_eq!(lane.standing(), standing, "104 on lane {index}: {own:?}");
+                self.models[index].benched = running;
+            }
+            _ if is_same => {
+                assert_eq!(lane.standing(), self.in_use(index), "1 on lane {index}: {own:?}");
+            }
+            _ => {
+                let is_harmless =
+                    |seen: &Seen| seen.kind == EventKind::Pass && seen.verdict == Verdict::DEFAULT;
+                let is_fit = !before.has_failed && !before.is_spent;
+                assert!(
+                    !is_fit || !own.iter().all(is_harmless),
+                    "lane {index} loses its connection to nothing: {own:?}"
+                );
+                forget(&mut self.models[index]);
             }
         }
     }
@@ -564,7 +644,7 @@ impl Effects {
 
     /// When the lane was dealt its mail.
     pub fn dealt_at(&self, lane: usize) -> Option<Duration> {
-        self.models[lane].dealt_at
+        self.models[lane].dealt_before.or(self.models[lane].dealt_at)
     }
 
     /// A lane retires for a reason, and stays so until a restart.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use smtp_bulk::host::HostSettings;
 use smtp_bulk::{Security, Step, Timeouts};
 
 use super::logins::Logins;
@@ -17,9 +18,13 @@ pub struct Scene<'a> {
     pub odds: &'a Odds,
     pub always: Option<(Step, u16)>,
     pub timeouts: &'a Timeouts,
+    pub host: &'a HostSettings,
     pub truth: &'a mut Truth,
     pub security: Security,
     pub logins: &'a mut Logins,
+    /// Servers offer what they like, and whatever a host's level allows is sent.
+    pub flies: bool,
+    pub faultless: bool,
 }
 
 impl Scene<'_> {
@@ -82,7 +87,7 @@ pub fn conduct(scene: &mut Scene<'_>, step: Step, hoped: u16, has_accepted: bool
     if step == Step::Ehlo && scene.chance(odds.no_ehlo) {
         return Conduct::Say(if scene.random.bool() { 500 } else { 502 });
     }
-    if step == Step::Rcpt && has_accepted && scene.chance(odds.too_many) {
+    if step == Step::Rcpt && has_accepted && hoped < 300 && scene.chance(odds.too_many) {
         return Conduct::Say(if scene.random.bool() { 452 } else { 552 });
     }
     if step == Step::Auth && scene.chance(odds.challenge) {
@@ -110,7 +115,7 @@ pub fn conduct(scene: &mut Scene<'_>, step: Step, hoped: u16, has_accepted: bool
         return Conduct::TooLong;
     }
     Conduct::Say(match step {
-        Step::Mail | Step::Rcpt | Step::Content if scene.random.u8(0..8) == 0 => 251,
+        Step::Mail | Step::Rcpt | Step::Content if hoped < 300 && scene.random.u8(0..8) == 0 => 251,
         _ => hoped,
     })
 }
@@ -142,10 +147,10 @@ pub fn reply(random: &mut Rng, code: u16, serial: usize) -> Vec<u8> {
 pub fn offers(random: &mut Rng, code: u16, serial: usize, offers: &[String]) -> Vec<u8> {
     if code / 100 == 2 && !offers.is_empty() {
         let lines: String = offers.iter().map(|offer| format!("{code}-{offer}\r\n")).collect();
-        return format!("{code}-mx #{serial}\r\n{lines}{code} SIZE 1000\r\n").into_bytes();
+        return format!("{code}-mx #{serial}\r\n{lines}{code} HELP\r\n").into_bytes();
     }
     match random.u8(0..2) {
-        0 => format!("{code}-mx #{serial}\r\n{code}-SIZE 1000\r\n{code} PIPELINING\r\n").into_bytes(),
+        0 => format!("{code}-mx #{serial}\r\n{code}-SIZE\r\n{code} PIPELINING\r\n").into_bytes(),
         _ => reply(random, code, serial),
     }
 }
@@ -178,6 +183,19 @@ pub fn too_long(random: &mut Rng, code: u16) -> Vec<u8> {
     let line = [start, vec![b'y'; 900], b"\r\n".to_vec()].concat();
     let lines = smtp_bulk::reply::MAX_REPLY / line.len() + 1;
     line.repeat(lines)
+}
+
+/// A reply, or some, that nobody asked for. None of them says that the server
+/// closes, which would be believed.
+pub fn surplus_reply(random: &mut Rng) -> Vec<u8> {
+    let kinds: [&[u8]; 5] = [
+        b"250 surplus\r\n",
+        b"354 surplus\r\n",
+        b"550 surplus\r\n",
+        b"250-surplus\r\n250 of two lines\r\n",
+        b"250 a\r\n354 b\r\n250 c\r\n",
+    ];
+    kinds.get(random.usize(0..kinds.len())).copied().unwrap_or(b"2").to_vec()
 }
 
 /// What nobody asked for.

@@ -132,8 +132,8 @@ impl Logins {
         for (index, lane) in lanes.iter().enumerate() {
             let session = lane.session();
             let concerned = lane.link() == Link::Up && !session.is_leaving() && !session.is_authenticated();
-            self.lanes[index].spared =
-                (concerned && session.step() == Step::Mail).then_some(lane.connection());
+            let has_mail_out = session.step() == Step::Mail || session.is_pipelined();
+            self.lanes[index].spared = (concerned && has_mail_out).then_some(lane.connection());
             let is_free = lane.standing() == Standing::Active
                 && lane.held() == 0
                 && session.is_usable()

@@ -18,6 +18,8 @@ pub struct Seen {
     pub code: Option<u16>,
     /// The client itself cannot send the mail.
     pub is_client: bool,
+    /// It is about a content that was sent by BDAT.
+    pub is_chunk: bool,
     /// This process is short of descriptors.
     pub is_shortage: bool,
     pub mail: Option<usize>,
@@ -26,6 +28,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Whether the refusal is about the session; a chunk is a command.
+    pub fn blames(&self, code: u16) -> bool {
+        let step = if self.is_chunk { Step::Data } else { self.step };
+        blames_session(step, code)
+    }
+
     /// A restart is asked for because a connection did not come about.
     pub fn asks_too_soon(&self) -> bool {
         let failed = matches!(self.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
@@ -43,6 +51,9 @@ pub struct Before {
     pub has_failed: bool,
     pub has_begun: bool,
     pub in_doubt: bool,
+    /// The server has said that it closes, or has refused a content too early.
+    pub is_spent: bool,
+    pub is_pipelined: bool,
     pub is_authenticated: bool,
     /// Another lane authenticates first.
     pub waits: bool,
@@ -65,7 +76,9 @@ impl Before {
             is_ready: is_up && session.is_ready(),
             has_failed: session.failure().is_some(),
             has_begun: session.has_flight_begun(),
-            in_doubt: session.is_in_doubt(),
+            in_doubt: session.has_doubt(),
+            is_spent: is_up && !is_opening && session.is_over() && !session.is_ready(),
+            is_pipelined: session.is_pipelined(),
             is_authenticated: session.is_authenticated(),
             waits: is_opening && session.is_ready() && !session.has_answer(),
             ends_at_gate: is_opening && session.has_answer() && session.failure().is_some(),
@@ -109,9 +122,13 @@ pub struct Model {
     pub is_first: bool,
     /// When it was dealt the mail that it holds.
     pub dealt_at: Option<Duration>,
+    /// When it was dealt the one before, which it may hold as well.
+    pub dealt_before: Option<Duration>,
     /// Openings since a mail was finished, and how many there may be.
     pub dials: u32,
     pub most_dials: u32,
+    /// Events that may be about refused mails.
+    pub refusals: u32,
     /// Setbacks since a mail was finished, or a few more.
     pub setbacks: u32,
 }
@@ -124,8 +141,10 @@ pub fn forget(model: &mut Model) {
         is_first: kept.is_first,
         renewal_wait: kept.renewal_wait,
         dealt_at: kept.dealt_at,
+        dealt_before: kept.dealt_before,
         dials: kept.dials,
         most_dials: kept.most_dials,
+        refusals: kept.refusals,
         setbacks: kept.setbacks,
         ..Model::default()
     };
@@ -140,10 +159,7 @@ pub fn is_restart(verdict: SessionVerdict) -> bool {
 pub fn effective(seen: &Seen, usable: bool) -> SessionVerdict {
     use SessionVerdict as V;
     let verdict = match (seen.verdict.session, seen.kind) {
-        (V::Default, EventKind::Hang) => V::ReconnectAtBatchEnd,
-        (V::Default, EventKind::Fail) if seen.code.is_some_and(|code| blames_session(seen.step, code)) => {
-            V::ReconnectAtBatchEnd
-        }
+        (V::Default, _) => foremost(seen),
         (V::RestartNow, _) => V::ReconnectAtBatchEnd,
         (V::RestartAtBatchEnd, _) => V::Bench,
         (verdict, _) => verdict,
@@ -151,6 +167,30 @@ pub fn effective(seen: &Seen, usable: bool) -> SessionVerdict {
     match verdict {
         V::Default | V::Bench if !usable => V::ReconnectAtBatchEnd,
         verdict => verdict,
+    }
+}
+
+/// The verdict with its default put in.
+pub fn foremost(seen: &Seen) -> SessionVerdict {
+    match (seen.verdict.session, seen.kind) {
+        (SessionVerdict::Default, EventKind::Hang) => SessionVerdict::ReconnectAtBatchEnd,
+        (SessionVerdict::Default, EventKind::Fail) if seen.code.is_some_and(|code| seen.blames(code)) => {
+            SessionVerdict::ReconnectAtBatchEnd
+        }
+        (verdict, _) => verdict,
+    }
+}
+
+/// Of several verdicts on a flight the gravest is carried out.
+pub fn gravity(verdict: SessionVerdict) -> u8 {
+    match verdict {
+        SessionVerdict::Default => 0,
+        SessionVerdict::Bench => 1,
+        SessionVerdict::ReconnectAtBatchEnd => 2,
+        SessionVerdict::ReconnectNow => 3,
+        SessionVerdict::Retire => 4,
+        SessionVerdict::RestartAtBatchEnd => 5,
+        _ => 6,
     }
 }
 

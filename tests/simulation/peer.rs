@@ -2,15 +2,21 @@
 //! command has to be exactly what RFC 5321 allows at that moment, or the run
 //! has failed. Its own replies go wrong as the odds of the run say.
 
+mod content;
 mod door;
+mod offers;
 
 use std::time::Duration;
 
-use smtp_bulk::Step;
+use smtp_bulk::command::{MAX_MAIL, MAX_RCPT};
+use smtp_bulk::{Pipeline, Step};
 
 use super::accounts::Dialogue;
 use super::faults::{self, Conduct, Scene};
 use super::truth::{Place, Said};
+use content::Incoming;
+pub use door::is_implicit;
+pub use offers::Offers;
 
 /// What travels from the server to the client.
 #[derive(Debug)]
@@ -34,6 +40,17 @@ pub struct Arrival {
     /// It is only sent if the client has not spoken by then: behind the next
     /// command nobody could tell it from an answer.
     pub is_surplus: bool,
+    /// It is read together with what stands behind it, up to the flight's last
+    /// reply: there is one too many, which shows at the end.
+    pub is_glued: bool,
+    /// The client has read its first octets.
+    pub is_begun: bool,
+}
+
+impl Arrival {
+    pub fn new(at: Duration, part: Part) -> Arrival {
+        Arrival { at, part, is_surplus: false, is_glued: false, is_begun: false }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +65,11 @@ enum Stage {
     /// Lines are responses to challenges.
     Login,
     Content,
+    /// So many octets of a chunk are to come.
+    Chunk {
+        left: u64,
+        last: bool,
+    },
     /// The server has closed, or will never listen again.
     Gone,
     /// The client has said QUIT.
@@ -60,42 +82,10 @@ struct Transaction {
     mail: Option<usize>,
     last: Option<usize>,
     accepted: Vec<usize>,
-}
-
-/// A content on its way in.
-#[derive(Debug, Default)]
-struct Incoming {
-    mail: usize,
-    sending: usize,
-    line: Vec<u8>,
-    whole: Vec<u8>,
-    octets: usize,
-    dies_at: Option<usize>,
-    early_at: Option<(usize, u16)>,
-    stalls_at: Option<usize>,
-    /// What was answered before the final dot was there.
-    answered: Option<u16>,
-}
-
-impl Incoming {
-    /// Takes an octet, and says whether it was the last one of the final dot.
-    fn take(&mut self, octet: u8) -> bool {
-        self.octets += 1;
-        let after_cr = self.line.last() == Some(&b'\r');
-        assert_eq!(after_cr, octet == b'\n', "a bare CR or LF in a content");
-        self.line.push(octet);
-        if octet != b'\n' {
-            return false;
-        }
-        let line = std::mem::take(&mut self.line);
-        if line == b".\r\n" {
-            return true;
-        }
-        let plain = line.strip_prefix(b".").unwrap_or(&line);
-        assert!(plain.len() == line.len() || plain.starts_with(b"."), "a leading dot that was not doubled");
-        self.whole.extend_from_slice(plain);
-        false
-    }
+    /// What has come of its content in chunks.
+    chunks: Vec<u8>,
+    /// Its content was refused, and it is kept all the same until RSET.
+    is_kept: bool,
 }
 
 #[derive(Debug)]
@@ -104,14 +94,26 @@ pub struct Peer {
     connection: u64,
     stage: Stage,
     line: Vec<u8>,
-    /// A reply is due and has not been read by the client.
-    pub owes: bool,
     /// The reply that was sent before its command was whole.
     early: Option<usize>,
     transaction: Option<Transaction>,
+    /// How often MAIL has come.
+    mails: usize,
     /// A transaction was begun and has not been ended by a reply or RSET.
     is_dirty: bool,
     incoming: Option<Incoming>,
+    /// What arrives belongs to this flight of the client's.
+    pub flight: u64,
+    /// The flight in which a final dot has come last.
+    dot_flight: Option<u64>,
+    /// RSET was refused, which nothing good can come of.
+    is_broken: bool,
+    /// A chunk has come, and it is not the last.
+    is_mid_content: bool,
+    /// It goes on, and says nothing any more.
+    is_mute: bool,
+    /// It takes the octets of chunks for commands.
+    is_lost: bool,
     pub is_stalled: bool,
     /// The client is gone; what still arrives was sent before.
     pub is_orphan: bool,
@@ -122,6 +124,8 @@ pub struct Peer {
     is_authenticated: bool,
     /// What the last answer to EHLO offered of TLS and AUTH.
     offers: Vec<String>,
+    /// What the client may make use of.
+    pub offered: Offers,
     dialogue: Option<Dialogue>,
     /// What is asked next in it.
     challenge: Option<Vec<u8>>,
@@ -138,11 +142,17 @@ impl Peer {
             connection,
             stage: Stage::Greeting,
             line: Vec::new(),
-            owes: true,
             early: None,
             transaction: None,
+            mails: 0,
             is_dirty: false,
             incoming: None,
+            flight: 0,
+            dot_flight: None,
+            is_broken: false,
+            is_mid_content: false,
+            is_mute: false,
+            is_lost: false,
             is_stalled: false,
             is_orphan: false,
             outbox: Vec::new(),
@@ -150,13 +160,13 @@ impl Peer {
             has_tried_tls: false,
             is_authenticated: false,
             offers: Vec::new(),
+            offered: Offers::default(),
             dialogue: None,
             challenge: None,
             heard: String::new(),
             responses: 0,
         };
         if door::is_implicit(scene.security) {
-            peer.owes = false;
             peer.await_client(scene);
         } else {
             peer.greet_client(scene);
@@ -165,7 +175,6 @@ impl Peer {
     }
 
     fn greet_client(&mut self, scene: &mut Scene<'_>) {
-        self.owes = true;
         if let Some(code) = self.answer(scene, Step::Greeting, 220, (None, None)) {
             self.stage = if code / 100 == 2 { Stage::Hello } else { Stage::Gone };
         }
@@ -173,32 +182,29 @@ impl Peer {
 
     /// Octets arrive from the client.
     pub fn receive(&mut self, octets: &[u8], scene: &mut Scene<'_>) {
-        for (position, octet) in octets.iter().enumerate() {
+        for octet in octets {
             if self.stage == Stage::Gone || self.is_stalled {
-                return self.lose(octets.get(position..).unwrap_or_default(), scene);
+                return;
             }
-            if self.stage == Stage::Content {
-                self.content_octet(*octet, scene);
-            } else {
-                self.command_octet(*octet, scene);
+            match self.stage {
+                Stage::Content => self.content_octet(*octet, scene),
+                Stage::Chunk { .. } => self.chunk_octet(*octet, scene),
+                _ => self.command_octet(*octet, scene),
             }
         }
-        if self.stage != Stage::Content && !self.line.is_empty() && self.early.is_none() {
+        let is_content = matches!(self.stage, Stage::Content | Stage::Chunk { .. });
+        if !is_content && !self.line.is_empty() && self.early.is_none() {
             self.answer_early(scene);
         }
     }
 
-    /// Octets that the client wrote and that the server never read: whether
-    /// the final dot was among them is what the client has to know.
-    pub fn lose(&mut self, octets: &[u8], scene: &mut Scene<'_>) {
-        let Some(incoming) = &mut self.incoming else { return };
-        for octet in octets {
-            if incoming.take(*octet) {
-                scene.truth.dot_written(incoming.mail, incoming.sending);
-                self.incoming = None;
-                return;
-            }
-        }
+    pub fn lane(&self) -> usize {
+        self.lane
+    }
+
+    /// Which transaction it is at: lane, connection, and its number there.
+    fn whereabouts(&self) -> (usize, u64, usize) {
+        (self.lane, self.connection, self.mails)
     }
 
     /// Whether the client said QUIT.
@@ -209,17 +215,30 @@ impl Peer {
     // ---- commands ---------------------------------------------------------
 
     fn command_octet(&mut self, octet: u8, scene: &mut Scene<'_>) {
-        assert!(!self.owes || self.early.is_some(), "the client spoke before the reply to its last command");
         assert!(self.stage != Stage::Left, "the client spoke after QUIT");
         assert!(self.stage != Stage::Shaking, "octets in the clear where TLS has to begin");
+        if self.is_lost {
+            self.line.push(octet);
+            if octet == b'\n' {
+                self.line.clear();
+                self.push(scene.now, Part::Noise(b"500 what?\r\n".to_vec()), false);
+            }
+            return;
+        }
         let after_cr = self.line.last() == Some(&b'\r');
         assert_eq!(after_cr, octet == b'\n', "a bare CR or LF in a command");
-        assert!(octet.is_ascii() && octet != 0, "octet {octet} in a command");
+        let may_be = octet.is_ascii() || self.offered.utf8;
+        assert!(may_be && octet != 0, "octet {octet} in a command");
         self.line.push(octet);
-        let most = if self.stage == Stage::Login { 12_288 } else { 512 };
+        let most = match self.line.first() {
+            _ if self.stage == Stage::Login => 12_288,
+            Some(b'M') => MAX_MAIL,
+            Some(b'R') => MAX_RCPT,
+            _ => 512,
+        };
         assert!(self.line.len() <= most, "a line of more than {most} octets");
         if octet == b'\n' {
-            let line = String::from_utf8(std::mem::take(&mut self.line)).expect("ASCII");
+            let line = String::from_utf8(std::mem::take(&mut self.line)).expect("UTF-8");
             self.command(line.trim_end_matches("\r\n"), scene);
         }
     }
@@ -228,15 +247,18 @@ impl Peer {
         let (lane, connection) = (self.lane, self.connection);
         let now = scene.now;
         scene.truth.note(|| format!("{now:?} lane {lane} connection {connection} C: {line}"));
-        self.owes = true;
         if self.stage == Stage::Login {
             self.auth_line(line, scene);
-        } else if let Some(from) = line.strip_prefix("MAIL FROM:<").and_then(|rest| rest.strip_suffix('>')) {
-            self.mail(from, scene);
-        } else if let Some(to) = line.strip_prefix("RCPT TO:<").and_then(|rest| rest.strip_suffix('>')) {
+        } else if let Some((from, rest)) =
+            line.strip_prefix("MAIL FROM:<").and_then(|rest| rest.split_once('>'))
+        {
+            self.mail(from, rest, scene);
+        } else if let Some((to, _)) = line.strip_prefix("RCPT TO:<").and_then(|rest| rest.split_once('>')) {
             self.rcpt(to, scene);
         } else if line == "DATA" {
             self.data(scene);
+        } else if let Some(rest) = line.strip_prefix("BDAT ") {
+            self.bdat(rest, scene);
         } else if line == "RSET" {
             self.rset(scene);
         } else if line == "QUIT" {
@@ -247,7 +269,7 @@ impl Peer {
             self.starttls(scene);
         } else if let Some(rest) = line.strip_prefix("AUTH ") {
             self.auth(rest, scene);
-        } else if let Some(name) = line.strip_prefix("EHLO ") {
+        } else if let Some(name) = line.strip_prefix(if scene.host.is_lmtp { "LHLO " } else { "EHLO " }) {
             assert!(self.stage == Stage::Hello && !name.is_empty(), "EHLO out of order");
             self.hello(Step::Ehlo, scene);
         } else if let Some(name) = line.strip_prefix("HELO ") {
@@ -260,24 +282,47 @@ impl Peer {
 
     fn hello(&mut self, step: Step, scene: &mut Scene<'_>) {
         self.offers.clear();
+        self.offered = Offers::default();
         if step == Step::Ehlo && self.early.is_none() {
             self.draw_offers(scene);
+            if scene.flies {
+                self.offers.extend(Offers::draw(scene));
+            }
         }
         let code = self.answer(scene, step, 250, (None, None));
         if !matches!(code, Some(200..=299)) {
             self.offers.clear();
+            self.offered = Offers::default();
         }
         self.stage = match code {
             Some(200..=299) => Stage::Open,
-            Some(500..=599) if step == Step::Ehlo => Stage::HelloRefused,
+            Some(500..=599) if step == Step::Ehlo && !scene.host.is_lmtp => Stage::HelloRefused,
             _ => Stage::Gone,
         };
     }
 
-    fn mail(&mut self, from: &str, scene: &mut Scene<'_>) {
+    fn mail(&mut self, from: &str, parameters: &str, scene: &mut Scene<'_>) {
         self.check_entry(scene);
-        assert!(self.transaction.is_none(), "MAIL within a transaction");
         self.is_dirty = true;
+        self.is_mid_content = false;
+        self.mails += 1;
+        if self.is_broken {
+            return self.refuse(scene, Step::Mail, (None, None));
+        }
+        assert!(self.transaction.is_none(), "MAIL within a transaction");
+        if self.dot_flight == Some(self.flight) && scene.chance(scene.odds.overlap) {
+            // What real servers do to a MAIL that comes with a content.
+            match scene.random.u8(0..4) {
+                0 => self.stage = Stage::Gone,
+                1 => self.close(scene),
+                _ => self.refuse(scene, Step::Mail, (None, None)),
+            }
+            return;
+        }
+        if !parameters.is_empty() && self.early.is_none() && scene.chance(scene.odds.parameters) {
+            let code = if scene.random.bool() { 555 } else { 501 };
+            return self.say(scene, Step::Mail, code, (None, None), Duration::ZERO);
+        }
         if let Some(200..=299) = self.answer(scene, Step::Mail, 250, (None, None)) {
             self.transaction = Some(Transaction { from: from.to_owned(), ..Transaction::default() });
         }
@@ -285,112 +330,37 @@ impl Peer {
 
     fn rcpt(&mut self, to: &str, scene: &mut Scene<'_>) {
         let (mail, place) = scene.truth.recipient(to);
-        let transaction = self.transaction.as_mut().expect("RCPT without MAIL");
+        let is_open = self.is_orphan || self.early.is_some() || scene.truth.place(mail) == Place::Taken;
+        assert!(is_open, "mail {mail} is sent and is not the mailer's any more");
+        let is_broken = self.is_broken;
+        let open = self.transaction.as_mut().filter(|open| !open.is_kept && !is_broken);
+        let Some(transaction) = open else {
+            assert!(scene.flies, "RCPT without MAIL");
+            return self.refuse(scene, Step::Rcpt, (Some(mail), Some(place)));
+        };
         assert_eq!(transaction.from, scene.truth.sender(mail), "RCPT of another mail than MAIL");
         assert!(transaction.mail.is_none_or(|first| first == mail), "RCPT of two mails in a transaction");
         assert!(transaction.last.is_none_or(|last| last < place), "RCPT out of order");
-        let is_open = self.is_orphan || self.early.is_some() || scene.truth.place(mail) == Place::Taken;
-        assert!(is_open, "mail {mail} is sent and is not the mailer's any more");
         (transaction.mail, transaction.last) = (Some(mail), Some(place));
         if let Some(200..=299) = self.answer(scene, Step::Rcpt, 250, (Some(mail), Some(place))) {
             self.transaction.iter_mut().for_each(|transaction| transaction.accepted.push(place));
         }
     }
 
-    fn data(&mut self, scene: &mut Scene<'_>) {
-        let transaction = self.transaction.as_ref().expect("DATA without MAIL");
-        let accepted = transaction.accepted.clone();
-        let mail = transaction.mail.filter(|_| !accepted.is_empty()).expect("DATA without a recipient");
-        if self.answer(scene, Step::Data, 354, (Some(mail), None)) != Some(354) {
-            return;
-        }
-        let sending = scene.truth.begin_sending(mail, accepted);
-        let odds = scene.odds;
-        let dies_at = somewhere(scene, odds.die);
-        let early = somewhere(scene, odds.early);
-        let stalls_at = somewhere(scene, odds.stall);
-        let code = if scene.random.u8(0..4) == 0 { 250 } else { super::plan::refusal(scene.random) };
-        self.incoming = Some(Incoming {
-            mail,
-            sending,
-            dies_at,
-            early_at: early.map(|at| (at, code)),
-            stalls_at,
-            ..Incoming::default()
-        });
-        self.stage = Stage::Content;
+    /// A command that has no place where it stands.
+    fn refuse(&mut self, scene: &mut Scene<'_>, step: Step, about: (Option<usize>, Option<usize>)) {
+        let code = if step == Step::Mail || scene.random.bool() { 503 } else { 554 };
+        self.answer(scene, step, code, about);
     }
 
     fn rset(&mut self, scene: &mut Scene<'_>) {
-        assert!(self.is_dirty, "RSET with nothing to reset");
-        scene.truth.resets += 1;
+        assert!(self.is_dirty || scene.flies, "RSET with nothing to reset");
         if let Some(200..=299) = self.answer(scene, Step::Rset, 250, (None, None)) {
             self.is_dirty = false;
             self.transaction = None;
+        } else {
+            self.is_broken = true;
         }
-    }
-
-    // ---- content ----------------------------------------------------------
-
-    fn content_octet(&mut self, octet: u8, scene: &mut Scene<'_>) {
-        let Some(incoming) = &mut self.incoming else { panic!("octets behind the final dot") };
-        assert!(!self.owes || incoming.answered.is_some(), "content before the reply to DATA");
-        let is_end = incoming.take(octet);
-        let octets = incoming.octets;
-        if is_end {
-            return self.content_arrived(scene);
-        }
-        if incoming.dies_at.is_some_and(|at| octets > at) {
-            self.close(scene);
-        } else if incoming.stalls_at.is_some_and(|at| octets > at) {
-            self.is_stalled = true;
-        } else if let Some((_, code)) = incoming.early_at.take_if(|(at, _)| octets > *at) {
-            incoming.answered = Some(code);
-            (incoming.dies_at, incoming.stalls_at) = (None, None);
-            self.owes = true;
-            let about = (Some(incoming.mail), Some(incoming.sending));
-            self.say(scene, Step::Content, code, about, Duration::ZERO);
-        }
-    }
-
-    /// The final dot is there: the server stores or does not, and answers,
-    /// dies, or does both by halves.
-    fn content_arrived(&mut self, scene: &mut Scene<'_>) {
-        let Some(incoming) = self.incoming.take() else { return };
-        let (mail, sending) = (incoming.mail, incoming.sending);
-        scene.truth.dot_written(mail, sending);
-        self.stage = Stage::Open;
-        self.transaction = None;
-        self.is_dirty = false;
-        if let Some(code) = incoming.answered {
-            if code / 100 == 2 {
-                scene.truth.store(mail, sending, &incoming.whole);
-            }
-            return;
-        }
-        self.owes = true;
-        if scene.chance(scene.odds.die) {
-            if scene.random.bool() {
-                scene.truth.store(mail, sending, &incoming.whole);
-            }
-            return self.close(scene);
-        }
-        match self.answer(scene, Step::Content, 250, (Some(mail), Some(sending))) {
-            Some(200..=299) => scene.truth.store(mail, sending, &incoming.whole),
-            Some(400..=599) => {}
-            _ if scene.random.bool() => scene.truth.store(mail, sending, &incoming.whole),
-            _ => {}
-        }
-    }
-
-    /// Whether a reply has gone out before what it answers was wholly here.
-    pub fn has_answered_early(&self) -> bool {
-        self.early.is_some() || self.incoming.as_ref().is_some_and(|incoming| incoming.answered.is_some())
-    }
-
-    /// Whether it has said that it stores a content that is still arriving.
-    pub fn has_promised(&self) -> bool {
-        self.incoming.as_ref().is_some_and(|incoming| incoming.answered.is_some_and(|code| code / 100 == 2))
     }
 
     // ---- replies ----------------------------------------------------------
@@ -405,15 +375,19 @@ impl Peer {
         about: (Option<usize>, Option<usize>),
     ) -> Option<u16> {
         if let Some(serial) = self.early.take() {
-            let recipient = about.1.filter(|_| step == Step::Rcpt);
-            self.owes = !scene.truth.is_read(serial);
-            return Some(scene.truth.belongs(serial, step, about.0, recipient));
+            let code = scene.truth.belongs(serial, step, about.0, about.1);
+            self.leave_behind(code, scene);
+            return Some(code);
+        }
+        if self.is_mute {
+            return Some(hoped);
         }
         let has_accepted = self.transaction.as_ref().is_some_and(|open| !open.accepted.is_empty());
         let delay = scene.thinking(step);
         match faults::conduct(scene, step, hoped, has_accepted) {
             Conduct::Say(code) => {
                 self.say(scene, step, code, about, delay);
+                self.leave_behind(code, scene);
                 return Some(code);
             }
             Conduct::Hang => {}
@@ -432,7 +406,21 @@ impl Peer {
                 self.push(scene.now + delay, Part::Noise(faults::too_long(scene.random, hoped)), false);
             }
         }
-        None
+        if !scene.flies {
+            return None;
+        }
+        // It does the rest without a word, or nothing more.
+        self.is_mute = true;
+        let goes_on = scene.random.bool() && self.stage != Stage::Greeting && self.stage != Stage::Hello;
+        self.stage = if goes_on { Stage::Open } else { Stage::Gone };
+        goes_on.then_some(hoped)
+    }
+
+    /// What stands behind a 421 is not done.
+    fn leave_behind(&mut self, code: u16, scene: &Scene<'_>) {
+        if code == 421 && scene.flies {
+            self.stage = Stage::Gone;
+        }
     }
 
     fn say(
@@ -443,20 +431,22 @@ impl Peer {
         about: (Option<usize>, Option<usize>),
         delay: Duration,
     ) {
-        let (recipient, sending) = if step == Step::Content { (None, about.1) } else { (about.1, None) };
-        let said = Said::new(self.lane, self.connection, step, code).about(about.0, recipient, sending);
+        let said = Said::new(self.lane, step, code).about(about.0, about.1);
         let serial = scene.truth.say(said);
         let octets = match step {
             Step::Ehlo => faults::offers(scene.random, code, serial, &self.offers),
             Step::Auth => self.auth_reply(scene, code, serial),
             _ => faults::reply(scene.random, code, serial),
         };
+        if step == Step::Ehlo && code / 100 == 2 {
+            self.offered = Offers::read(&octets);
+        }
         let at = scene.now + delay;
         self.push(at, Part::Reply { octets, serial }, false);
         if code == 421 && scene.random.bool() {
             let later = scene.delay();
             self.push(at + later, Part::Close, true);
-        } else if scene.chance(scene.odds.surplus) {
+        } else if !self.is_in_flight(step, scene) && scene.chance(scene.odds.surplus) {
             let later = if scene.random.bool() { Duration::ZERO } else { scene.delay() };
             self.push(at + later, Part::Noise(faults::surplus(scene.random)), true);
         } else if scene.chance(scene.odds.close) {
@@ -466,13 +456,28 @@ impl Peer {
         }
     }
 
+    /// Whether more replies may be owed by now; one too many is then
+    /// put among the others when all are there.
+    fn is_in_flight(&self, step: Step, scene: &Scene<'_>) -> bool {
+        let is_set = scene.host.pipeline != Pipeline::Single && self.offered.pipelining;
+        let is_phase =
+            matches!(step, Step::Mail | Step::Rcpt | Step::Data | Step::Content | Step::Rset | Step::Idle);
+        (is_set || scene.host.is_lmtp || self.is_mid_content) && is_phase
+    }
+
     /// A reply to a command of which only the beginning has arrived.
     fn answer_early(&mut self, scene: &mut Scene<'_>) {
-        if self.owes || self.stage == Stage::Left || !scene.chance(scene.odds.early) {
+        let is_deaf = self.is_mute || self.is_lost;
+        if is_deaf || self.stage == Stage::Left || !scene.chance(scene.odds.early) {
             return;
         }
-        self.owes = true;
-        let code = if scene.random.bool() { 250 } else { super::plan::refusal(scene.random) };
+        // Nobody promises what it will not do.
+        let is_chunk = self.line.first() == Some(&b'B');
+        let is_out_of_place = scene.flies
+            && self.stage == Stage::Open
+            && (self.is_broken || self.transaction.as_ref().is_none_or(|open| open.accepted.is_empty()));
+        let promises = scene.random.bool() && !is_chunk && !is_out_of_place;
+        let code = if promises { 250 } else { super::plan::refusal(scene.random) };
         let serial = scene.truth.serials();
         self.say(scene, Step::Idle, code, (None, None), Duration::ZERO);
         self.early = Some(serial);
@@ -487,11 +492,8 @@ impl Peer {
 
     /// What is sent later arrives later.
     fn push(&mut self, at: Duration, part: Part, is_surplus: bool) {
-        self.outbox.push(Arrival { at, part, is_surplus });
+        if !self.is_mute {
+            self.outbox.push(Arrival { is_surplus, ..Arrival::new(at, part) });
+        }
     }
-}
-
-/// With these odds a place within a content.
-fn somewhere(scene: &mut Scene<'_>, odds: f64) -> Option<usize> {
-    scene.chance(odds).then(|| scene.random.usize(0..120))
 }

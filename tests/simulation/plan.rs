@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use smtp_bulk::coordinator::BatchSettings;
 use smtp_bulk::host::HostSettings;
-use smtp_bulk::{Backoff, Content, Envelope, EventKind, Hello, Message, Security, Step, Timeouts, Verdict};
+use smtp_bulk::parameters::{Body, EnvelopeId, MailParameters, Notify, RecipientParameters, Ret};
+use smtp_bulk::{
+    Backoff, Content, Envelope, EventKind, Hello, Message, Pipeline, Security, Step, Timeouts, Verdict,
+};
 
 use super::accounts::Account;
 
@@ -77,6 +80,16 @@ pub struct Odds {
     pub echo: f64,
     /// A token's source takes about as long as AUTH may.
     pub source: f64,
+    /// BDAT is not known although it is offered, and its octets are commands.
+    pub no_bdat: f64,
+    /// A transaction whose content was refused is kept until RSET.
+    pub keeps: f64,
+    /// 354 although no recipient was accepted.
+    pub blind: f64,
+    /// A MAIL that comes with a content is refused, lost, or the end.
+    pub overlap: f64,
+    /// Parameters of MAIL are refused.
+    pub parameters: f64,
 }
 
 /// What the callbacks tend to say.
@@ -129,15 +142,22 @@ pub struct Plan {
     pub faultless: bool,
     /// Whether what is left at the end is reported instead of returned.
     pub abandons: bool,
+    /// Hosts may be sent several things at once, and offer what they like.
+    pub flies: bool,
+    /// The caller says that it has more mails, and hands them over by and by.
+    pub feeds: bool,
 }
 
 impl Plan {
-    /// Doors have a source of chance of their own, so that a world without
-    /// them is the same as it was before there were any.
-    pub fn draw(random: &mut Rng, doors: &mut Rng, epoch: Instant) -> Plan {
+    /// Doors and flights have sources of chance of their own, so that a world
+    /// without them is the same as it was before there were any.
+    pub fn draw(random: &mut Rng, doors: &mut Rng, flights: &mut Rng, epoch: Instant) -> Plan {
         let mut plan = Plan::draw_open(random, epoch);
         if doors.bool() {
             plan.guard(doors);
+        }
+        if flights.u8(0..3) > 0 {
+            plan.fly(flights, epoch);
         }
         plan
     }
@@ -156,7 +176,7 @@ impl Plan {
         };
         let host_count = hosts.len();
         let count = if random.u8(0..4) == 0 { random.usize(0..40) } else { random.usize(0..12) };
-        let mails = (0..count).map(|number| mail(random, number, faultless, epoch)).collect();
+        let mails = (0..count).map(|number| mail(random, number, faultless, false, epoch)).collect();
         Plan {
             hosts,
             settings,
@@ -170,7 +190,41 @@ impl Plan {
             own: vec![None; host_count],
             faultless,
             abandons: random.bool(),
+            flies: false,
+            feeds: false,
         }
+    }
+
+    /// Lets hosts be sent several things at once, and gives mails what needs
+    /// extensions.
+    fn fly(&mut self, random: &mut Rng, epoch: Instant) {
+        self.flies = true;
+        self.feeds = random.bool();
+        for host in &mut self.hosts {
+            host.pipeline = match random.u8(0..8) {
+                0 => Pipeline::Single,
+                1..=2 => Pipeline::Envelope,
+                _ => Pipeline::Full,
+            };
+            host.depth = if random.bool() { 1 } else { random.u32(2..6) };
+            host.is_lmtp = random.u8(0..4) == 0;
+            host.max_recipients = random.bool().then(|| random.u32(1..5));
+            host.eight_bit_anyway = random.bool();
+        }
+        let count = if random.bool() { random.usize(0..60) } else { random.usize(0..12) };
+        let faultless = self.faultless;
+        self.mails = (0..count).map(|number| mail(random, number, faultless, true, epoch)).collect();
+        if faultless {
+            return;
+        }
+        self.odds = Odds {
+            no_bdat: odds(random) / 2.0,
+            keeps: odds(random) * 2.0,
+            blind: odds(random) * 2.0,
+            overlap: odds(random),
+            parameters: odds(random) / 2.0,
+            ..self.odds.clone()
+        };
     }
 
     /// Gives hosts TLS and credentials, and what can go wrong with them.
@@ -385,18 +439,23 @@ fn timeouts(random: &mut Rng) -> Timeouts {
 
 // ---- mails ----------------------------------------------------------------
 
-fn mail(random: &mut Rng, number: usize, faultless: bool, epoch: Instant) -> MailPlan {
+fn mail(random: &mut Rng, number: usize, faultless: bool, flies: bool, epoch: Instant) -> MailPlan {
     let odd = |random: &mut Rng, one_in: u8| !faultless && random.u8(0..one_in) == 0;
     let from = if random.u8(0..8) == 0 { String::new() } else { format!("m{number}@from.example") };
     let recipients = if random.bool() { 1 } else { random.usize(1..6) };
     let letter = if odd(random, 24) { "ü" } else { "r" };
     let to: Vec<String> =
         (0..recipients).map(|place| format!("{letter}{number}.{place}@to{place}.example")).collect();
-    let envelope = Envelope::parse(&from, &to).expect("an envelope");
-    let raw = octets(random);
+    let mut envelope = Envelope::parse(&from, &to).expect("an envelope");
+    let raw = if flies { octets_of_any_kind(random) } else { octets(random) };
+    if flies && random.u8(0..4) == 0 {
+        envelope = with_parameters(random, envelope);
+    }
     let broken = odd(random, 12);
     let (content, is_whole) =
         if broken { broken_content(random, raw.clone()) } else { content(random, raw.clone()) };
+    let is_binary = odd(random, 12) && flies;
+    let content = if is_binary { content.body(Body::BinaryMime) } else { content };
     let mut message = Message::new(envelope, content).id(number as u64);
     if random.u8(0..4) == 0 {
         message = message.all_or_nothing();
@@ -404,7 +463,37 @@ fn mail(random: &mut Rng, number: usize, faultless: bool, epoch: Instant) -> Mai
     if odd(random, 12) {
         message = message.expires(epoch + Duration::from_millis(random.u64(0..60_000)));
     }
-    MailPlan { message, from, to, expected: is_whole.then(|| mended(&raw)) }
+    MailPlan {
+        message,
+        from,
+        to,
+        expected: is_whole.then(|| if is_binary { raw.to_vec() } else { mended(&raw) }),
+    }
+}
+
+fn with_parameters(random: &mut Rng, envelope: Envelope) -> Envelope {
+    let id = EnvelopeId::new("batch 17").expect("an id");
+    let all = MailParameters::new().ret(if random.bool() { Ret::Full } else { Ret::Headers });
+    let all = if random.bool() { all.envelope_id(id) } else { all };
+    let envelope = envelope.with_mail_parameters(all);
+    if random.bool() {
+        return envelope;
+    }
+    envelope.with_recipient_parameters(RecipientParameters::new().notify(Notify::SUCCESS | Notify::DELAY))
+}
+
+/// Octets beyond ASCII now and then, and more contents of several chunks.
+fn octets_of_any_kind(random: &mut Rng) -> Arc<[u8]> {
+    let plain = if random.u16(0..400) == 0 {
+        let length = random.usize(60_000..300_000);
+        (0..length).map(|_| b"\r\n\n..abcdefgh QUIT"[random.usize(0..17)]).collect()
+    } else {
+        octets(random)
+    };
+    if random.u8(0..8) > 0 || plain.is_empty() {
+        return plain;
+    }
+    [&plain[..], "\u{e9}\r\n".as_bytes()].concat().into()
 }
 
 fn octets(random: &mut Rng) -> Arc<[u8]> {

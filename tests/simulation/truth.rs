@@ -1,7 +1,7 @@
 //! What truly became of each mail, as the servers saw it, and whether what was
 //! reported agrees with it. It knows nothing of the crate's own books.
 
-use smtp_bulk::{Cause, Message, MessageId, Outcome, RefusedBy, Reply, Report, Step};
+use smtp_bulk::{Body, Cause, Message, MessageId, Outcome, Pipeline, RefusedBy, Reply, Report, Step};
 
 use super::plan::MailPlan;
 
@@ -14,16 +14,69 @@ pub enum Place {
     Returned,
 }
 
-/// The sending of a content, begun with a 354.
-#[derive(Debug)]
-struct Sending {
-    accepted: Vec<usize>,
-    /// The client has written the final dot, whether or not it arrived.
+/// One transaction, with what the client has read of it and still believes, and
+/// what the server made of it.
+#[derive(Debug, Default)]
+struct Transaction {
+    lane: usize,
+    connection: u64,
+    /// On its connection, from 1.
+    number: usize,
+    from: String,
+    mail: Option<usize>,
+    mail_heard: Option<u16>,
+    recipients: Vec<(usize, Option<u16>)>,
+    has_content: bool,
+    /// The client has written the content to its end, whether or not it arrived.
     is_written: bool,
-    is_stored: bool,
-    /// What the server said, once the client has read it.
-    answered: Option<u16>,
-    serial: Option<usize>,
+    /// A lone dot was written in place of a content.
+    is_lone: bool,
+    /// What the content was answered, for all or for one, and by which reply.
+    finals: Vec<(Option<usize>, u16, usize)>,
+    /// The server has said before that it does no more of this.
+    is_cut_short: bool,
+    /// For whom the server has stored it.
+    stored: Vec<usize>,
+}
+
+/// How a transaction ended for a recipient, as its client knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// It was not asked for, or has not got a whole content.
+    Nothing,
+    Refused,
+    /// By the reply of this serial number.
+    Confirmed(usize),
+    Doubt,
+}
+
+impl Transaction {
+    fn names(&self, place: usize) -> bool {
+        self.recipients.iter().any(|(other, _)| *other == place)
+    }
+
+    fn stores(&self, place: usize) -> usize {
+        self.stored.iter().filter(|other| **other == place).count()
+    }
+
+    fn end(&self, place: usize) -> End {
+        let Some((_, heard)) = self.recipients.iter().find(|(other, _)| *other == place) else {
+            return End::Nothing;
+        };
+        if !self.is_written {
+            return End::Nothing;
+        }
+        let refused = |heard: &Option<u16>| heard.is_some_and(|code| code >= 400);
+        let own = self.finals.iter().find(|(other, ..)| other.is_none_or(|other| other == place));
+        let is_for_nobody = self.recipients.iter().all(|(_, heard)| refused(heard));
+        match own {
+            _ if refused(heard) => End::Refused,
+            Some((_, code, serial)) if *code < 300 => End::Confirmed(*serial),
+            Some(_) => End::Refused,
+            None if refused(&self.mail_heard) || is_for_nobody || self.is_cut_short => End::Refused,
+            None => End::Doubt,
+        }
+    }
 }
 
 /// What was reported of a recipient.
@@ -44,25 +97,32 @@ struct MailTruth {
     to: Vec<String>,
     expected: Option<Vec<u8>>,
     place: Place,
-    sendings: Vec<Sending>,
+    is_all_or_nothing: bool,
+    is_raw: bool,
+    transactions: Vec<usize>,
     fates: Vec<Fate>,
     attempts: u32,
     drop_was_said: bool,
     can_expire: bool,
+    /// The client was right to refuse it.
+    is_unfit: bool,
 }
 
 /// A reply that a server gave to something asked.
 #[derive(Debug)]
 pub struct Said {
     pub lane: usize,
-    pub connection: u64,
     pub step: Step,
     pub mail: Option<usize>,
     pub recipient: Option<usize>,
     pub code: u16,
-    sending: Option<usize>,
+    /// The content that it answers came by BDAT.
+    pub is_chunk: bool,
+    is_early: bool,
     is_read: bool,
     is_asked_about: bool,
+    /// What was decided on it may give up its mail.
+    gives_up: bool,
 }
 
 /// Outcomes as the simulation counts them.
@@ -78,9 +138,22 @@ pub struct Counts {
     pub unsent: u64,
 }
 
+/// What a host has refused though it offers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    Chunks,
+    Parameters,
+}
+
 #[derive(Debug)]
 pub struct Truth {
     mails: Vec<MailTruth>,
+    refusals: Vec<(String, Refusal)>,
+    /// What may be sent to a host at once, and since which settle that is known.
+    levels: Vec<(String, u32, Pipeline)>,
+    /// Hosts that do not know BDAT, and since which settle that is known.
+    no_chunks: Vec<(String, u32)>,
+    transactions: Vec<Transaction>,
     said: Vec<Said>,
     resends: bool,
     max_attempts: u32,
@@ -98,14 +171,29 @@ impl Truth {
                 to: mail.to.clone(),
                 expected: mail.expected.clone(),
                 place: Place::Waiting,
-                sendings: Vec::new(),
+                is_all_or_nothing: mail.message.is_all_or_nothing(),
+                is_raw: mail.message.content().body_kind() == Some(Body::BinaryMime),
+                transactions: Vec::new(),
                 fates: Vec::new(),
                 attempts: 0,
                 drop_was_said: false,
+                is_unfit: mail.expected.is_none(),
                 can_expire: mail.message.expiry().is_some(),
             })
             .collect();
-        Truth { mails, said: Vec::new(), resends, max_attempts, counts: Counts::default(), resets: 0, trace }
+        Truth {
+            mails,
+            refusals: Vec::new(),
+            levels: Vec::new(),
+            no_chunks: Vec::new(),
+            transactions: Vec::new(),
+            said: Vec::new(),
+            resends,
+            max_attempts,
+            counts: Counts::default(),
+            resets: 0,
+            trace,
+        }
     }
 
     pub fn note(&self, text: impl FnOnce() -> String) {
@@ -118,11 +206,12 @@ impl Truth {
 
     /// The mail and the recipient that an address belongs to.
     pub fn recipient(&self, address: &str) -> (usize, usize) {
-        let numbers =
-            address.strip_prefix('r').and_then(|rest| rest.split_once('@')).and_then(|(numbers, _)| {
+        let numbers = address.strip_prefix(['r', 'ü']).and_then(|rest| rest.split_once('@')).and_then(
+            |(numbers, _)| {
                 let (mail, place) = numbers.split_once('.')?;
                 Some((mail.parse::<usize>().ok()?, place.parse::<usize>().ok()?))
-            });
+            },
+        );
         let (mail, place) = numbers.unwrap_or_else(|| panic!("RCPT for an unknown address {address:?}"));
         assert_eq!(self.mails[mail].to[place], address, "RCPT for another address");
         (mail, place)
@@ -155,28 +244,21 @@ impl Truth {
         said.code
     }
 
-    pub fn is_read(&self, serial: usize) -> bool {
-        self.said[serial].is_read
-    }
-
-    pub fn begin_sending(&mut self, mail: usize, accepted: Vec<usize>) -> usize {
-        let sendings = &mut self.mails[mail].sendings;
-        sendings.push(Sending {
-            accepted,
-            is_written: false,
-            is_stored: false,
-            answered: None,
-            serial: None,
-        });
-        sendings.len() - 1
-    }
-
-    pub fn dot_written(&mut self, mail: usize, sending: usize) {
-        self.mails[mail].sendings[sending].is_written = true;
-    }
-
-    pub fn store(&mut self, mail: usize, sending: usize, content: &[u8]) {
-        let mail = &mut self.mails[mail];
+    /// The server has it for these recipients, by the connection's transaction of
+    /// this number.
+    pub fn store(
+        &mut self,
+        (lane, connection, number): (usize, u64, usize),
+        places: &[usize],
+        content: &[u8],
+    ) {
+        let own = self
+            .transactions
+            .iter_mut()
+            .rev()
+            .find(|one| (one.lane, one.connection, one.number) == (lane, connection, number));
+        let own = own.expect("a content that nobody has sent");
+        let mail = &self.mails[own.mail.expect("a content of some mail")];
         let expected = mail.expected.as_ref().expect("a content that is never whole was stored");
         assert!(
             content == expected,
@@ -184,20 +266,173 @@ impl Truth {
             String::from_utf8_lossy(content),
             String::from_utf8_lossy(expected)
         );
-        mail.sendings[sending].is_stored = true;
+        own.stored.extend_from_slice(places);
+    }
+
+    // ---- what the client says ---------------------------------------------
+
+    /// MAIL was written.
+    pub fn begin(&mut self, lane: usize, connection: u64, from: &str) -> usize {
+        let from = from.to_owned();
+        let before =
+            self.transactions.iter().rev().find(|one| (one.lane, one.connection) == (lane, connection));
+        let number = 1 + before.map_or(0, |before| before.number);
+        self.transactions.push(Transaction { lane, connection, number, from, ..Transaction::default() });
+        self.transactions.len() - 1
+    }
+
+    /// RCPT was written.
+    pub fn names(&mut self, id: usize, mail: usize, place: usize) {
+        let transaction = &mut self.transactions[id];
+        let own = &mut self.mails[mail];
+        assert_eq!(transaction.from, own.from, "RCPT of another mail than MAIL");
+        assert!(transaction.mail.is_none_or(|first| first == mail), "RCPT of two mails in a transaction");
+        let last = transaction.recipients.last();
+        assert!(last.is_none_or(|(last, _)| *last < place), "RCPT out of order");
+        if transaction.mail.replace(mail).is_none() {
+            own.transactions.push(id);
+        }
+        transaction.recipients.push((place, None));
+    }
+
+    pub fn named(&self, id: usize) -> Vec<usize> {
+        self.transactions[id].recipients.iter().map(|(place, _)| *place).collect()
+    }
+
+    pub fn domain(&self, mail: usize, place: usize) -> &str {
+        self.mails[mail].to[place].split('@').nth(1).unwrap_or_default()
+    }
+
+    /// Whether the mail is for all or for none.
+    pub fn is_all_or_nothing(&self, id: usize) -> bool {
+        self.transactions[id].mail.is_some_and(|mail| self.mails[mail].is_all_or_nothing)
+    }
+
+    /// Whether the content is sent as it is.
+    pub fn is_raw(&self, id: usize) -> bool {
+        self.transactions[id].mail.is_some_and(|mail| self.mails[mail].is_raw)
+    }
+
+    /// Whether the client knows that a recipient was accepted.
+    pub fn has_accepted(&self, id: usize) -> bool {
+        !self.accepted(id).is_empty()
+    }
+
+    pub fn accepted(&self, id: usize) -> Vec<usize> {
+        let recipients = self.transactions[id].recipients.iter();
+        let accepted = recipients.filter(|(_, heard)| heard.is_some_and(|code| code < 300));
+        accepted.map(|(place, _)| *place).collect()
+    }
+
+    /// Whether the content was refused for all.
+    pub fn is_refused(&self, id: usize) -> bool {
+        self.transactions[id].finals.iter().any(|(place, code, _)| place.is_none() && *code >= 400)
+    }
+
+    pub fn content_begins(&mut self, id: usize) {
+        let transaction = &mut self.transactions[id];
+        assert!(!transaction.has_content, "two contents in a transaction");
+        transaction.has_content = true;
+    }
+
+    pub fn content_written(&mut self, id: usize) {
+        self.transactions[id].is_written = true;
+    }
+
+    pub fn lone_dot(&mut self, id: usize) {
+        self.transactions[id].is_lone = true;
+    }
+
+    /// Whether the reply is to a content that was sent by BDAT.
+    pub fn is_chunk(&self, serial: usize) -> bool {
+        self.said[serial].is_chunk
+    }
+
+    pub fn is_lone(&self, id: usize) -> bool {
+        self.transactions[id].is_lone
     }
 
     // ---- what the client sees ---------------------------------------------
 
     /// The client has read a whole reply while it waited for it.
-    pub fn read(&mut self, serial: usize) {
+    pub fn read(&mut self, serial: usize, is_chunk: bool) {
         let said = &mut self.said[serial];
-        said.is_read = true;
-        if let (Some(mail), Some(sending)) = (said.mail, said.sending) {
-            let sending = &mut self.mails[mail].sendings[sending];
-            sending.answered = Some(said.code);
-            sending.serial = Some(serial);
+        (said.is_read, said.is_chunk) = (true, is_chunk);
+    }
+
+    /// A reply too many has made it worthless.
+    pub fn unread(&mut self, serial: usize) {
+        self.said[serial].is_read = false;
+    }
+
+    /// The most that may be sent at once to a host, in a flight that was put
+    /// together in this settle.
+    pub fn most(&self, host: &str, settle: u32) -> Pipeline {
+        let known = self.levels.iter().filter(|(name, since, _)| name == host && *since < settle);
+        known.map(|(.., level)| *level).min().unwrap_or(Pipeline::Full)
+    }
+
+    /// The host has answered what was put together in settle `composed` as it should
+    /// not, and that was judged in settle `judged`; `is_full` when a content and
+    /// an envelope went together.
+    pub fn misstep(&mut self, host: &str, level: Pipeline, is_full: bool, composed: u32, judged: u32) {
+        let most = match level.min(self.most(host, composed)) {
+            Pipeline::Full => Pipeline::Envelope,
+            _ if is_full => Pipeline::Envelope,
+            _ => Pipeline::Single,
+        };
+        self.levels.push((host.to_owned(), judged, most));
+    }
+
+    pub fn takes_chunks(&self, host: &str, settle: u32) -> bool {
+        !self.no_chunks.iter().any(|(name, since)| name == host && *since < settle)
+    }
+
+    pub fn knows_no_chunks(&mut self, host: &str, judged: u32) {
+        self.no_chunks.push((host.to_owned(), judged));
+    }
+
+    pub fn has_refused(&self, host: &str, what: Refusal) -> bool {
+        self.refusals.iter().any(|(name, refusal)| name == host && *refusal == what)
+    }
+
+    pub fn refuses(&mut self, host: &str, what: Refusal) {
+        if !self.has_refused(host, what) {
+            self.refusals.push((host.to_owned(), what));
         }
+    }
+
+    pub fn code(&self, serial: usize) -> u16 {
+        self.said[serial].code
+    }
+
+    pub fn mail_heard(&mut self, id: usize, code: Option<u16>) {
+        self.transactions[id].mail_heard = code;
+    }
+
+    pub fn rcpt_heard(&mut self, id: usize, place: Option<usize>, code: Option<u16>) {
+        let mut recipients = self.transactions[id].recipients.iter_mut();
+        if let Some((_, heard)) = recipients.find(|(other, _)| Some(*other) == place) {
+            *heard = code;
+        }
+    }
+
+    pub fn content_heard(&mut self, id: usize, place: Option<usize>, code: u16, serial: usize) {
+        self.transactions[id].finals.push((place, code, serial));
+    }
+
+    pub fn content_unheard(&mut self, id: usize, serial: usize) {
+        self.transactions[id].finals.retain(|(_, _, other)| *other != serial);
+    }
+
+    /// The last reply came before the content that it is about was there: to a
+    /// client that has not sent all of it, it is about all recipients.
+    pub fn said_early(&mut self) {
+        self.said.iter_mut().next_back().into_iter().for_each(|said| said.is_early = true);
+    }
+
+    pub fn cut_short(&mut self, id: usize) {
+        self.transactions[id].is_cut_short = true;
     }
 
     /// A callback was asked about a reply; that happens once.
@@ -212,14 +447,17 @@ impl Truth {
         said.is_asked_about = true;
     }
 
-    /// Every reply of the mail phase that was read has been judged by now.
-    pub fn connection_gone(&self, lane: usize, connection: u64, first_serial: usize) {
-        for (serial, said) in self.said.iter().enumerate().skip(first_serial) {
-            let phase = matches!(said.step, Step::Mail | Step::Rcpt | Step::Data | Step::Content);
-            if (said.lane, said.connection) == (lane, connection) && phase && said.is_read {
-                assert!(said.is_asked_about, "no callback was asked about reply #{serial}: {said:?}");
-            }
-        }
+    pub fn is_asked_about(&self, serial: usize) -> bool {
+        self.said[serial].is_asked_about
+    }
+
+    /// What was decided on this reply may give up its mail.
+    pub fn gave_up(&mut self, serial: usize) {
+        self.said[serial].gives_up = true;
+    }
+
+    pub fn gives_up(&self, serial: usize) -> bool {
+        self.said[serial].gives_up
     }
 
     pub fn serials(&self) -> usize {
@@ -231,6 +469,11 @@ impl Truth {
     pub fn taken(&mut self, mail: usize) {
         self.mails[mail].place = Place::Taken;
         self.counts.taken += 1;
+    }
+
+    /// The client refuses it for a good reason.
+    pub fn unfit(&mut self, mail: usize) {
+        self.mails[mail].is_unfit = true;
     }
 
     pub fn drop_said(&mut self, mail: usize) {
@@ -285,35 +528,57 @@ impl Truth {
                 }
             }
             if faultless && mail.place != Place::Waiting {
+                if mail.is_unfit {
+                    assert!(mail.transactions.is_empty(), "mail {id} was unfit, and was sent");
+                    continue;
+                }
                 let delivered = mail.fates.iter().all(|fate| matches!(fate, Fate::Delivered { .. }));
                 assert!(delivered, "without faults mail {id} ended as {:?}", mail.fates);
-                assert_eq!((mail.attempts, mail.sendings.len()), (1, 1), "mail {id} took several attempts");
+                assert_eq!(mail.attempts, 1, "mail {id} took several attempts");
+                let asked = |place| self.of(mail).filter(move |one| one.names(place)).count();
+                let is_once = (0..mail.to.len()).all(|place| asked(place) == 1);
+                assert!(is_once, "without faults a recipient of mail {id} was asked for several times");
             }
         }
         assert!(!faultless || self.resets == 0, "RSET without a failure");
     }
 
+    fn of<'a>(&'a self, mail: &'a MailTruth) -> impl Iterator<Item = &'a Transaction> {
+        mail.transactions.iter().map(|id| &self.transactions[*id])
+    }
+
     fn audit_untouched(&self, id: usize, mail: &MailTruth) {
-        let refused = |sending: &Sending| sending.answered.is_some_and(|code| code >= 400);
-        let touched = mail.sendings.iter().any(|sending| sending.is_written && !refused(sending));
+        let is_touched =
+            |place: usize| self.of(mail).any(|one| matches!(one.end(place), End::Confirmed(_) | End::Doubt));
+        let touched = (0..mail.to.len()).any(is_touched);
         assert!(!touched, "mail {id} is returned, and may have been stored: {mail:?}");
     }
 
     fn audit_recipient(&self, id: usize, mail: &MailTruth, place: usize) {
-        let sendings = || mail.sendings.iter().filter(|sending| sending.accepted.contains(&place));
-        let stored = sendings().filter(|sending| sending.is_stored).count();
-        let accepted = |sending: &&Sending| sending.answered.is_some_and(|code| code / 100 == 2);
-        let confirmed: Vec<&Sending> = sendings().filter(accepted).collect();
-        let doubts = sendings().filter(|sending| sending.is_written && sending.answered.is_none()).count();
+        let stored: usize = self.of(mail).map(|one| one.stores(place)).sum();
+        let ends = || self.of(mail).map(|one| (one, one.end(place)));
+        let confirmed: Vec<(&Transaction, usize)> = ends()
+            .filter_map(|(one, end)| match end {
+                End::Confirmed(serial) => Some((one, serial)),
+                _ => None,
+            })
+            .collect();
+        let doubts = ends().filter(|(_, end)| *end == End::Doubt).count();
         let fate = mail.fates[place];
-        let story = || format!("mail {id} recipient {place} is {fate:?}: {:?}", mail.sendings);
+        let story = || {
+            let all: Vec<&Transaction> = self.of(mail).collect();
+            format!("mail {id} recipient {place} is {fate:?}: {all:?}")
+        };
 
         assert!(confirmed.len() <= 1, "delivered twice: {}", story());
         assert!(
-            confirmed.iter().all(|sending| sending.is_stored),
+            confirmed.iter().all(|(one, _)| one.stores(place) > 0),
             "the simulation's servers lie: {}",
             story()
         );
+        let lies =
+            ends().any(|(one, end)| matches!(end, End::Refused | End::Nothing) && one.stores(place) > 0);
+        assert!(!lies, "the simulation's servers store what they refuse: {}", story());
         assert!(self.resends || stored <= 1, "stored twice: {}", story());
         assert!(
             self.resends || doubts + confirmed.len() <= 1,
@@ -322,13 +587,14 @@ impl Truth {
         );
         match fate {
             Fate::Delivered { serial } => {
-                let own = confirmed.first().is_some_and(|sending| sending.serial == serial);
+                let own = confirmed.first().is_some_and(|(_, own)| Some(*own) == serial);
                 assert!(own, "delivered without a reply that says so: {}", story());
             }
             Fate::InDoubt => {
                 assert!(confirmed.is_empty() && doubts > 0, "no doubt is due: {}", story());
             }
             other => {
+                assert!(confirmed.is_empty(), "delivered, and reported otherwise: {}", story());
                 assert!(stored == 0, "stored, and reported otherwise: {}", story());
                 assert!(doubts == 0, "it may have been stored: {}", story());
                 self.audit_undelivered(id, mail, place, other);
@@ -342,16 +608,21 @@ impl Truth {
                 let said = &self.said[serial];
                 assert_eq!(said.code, code, "refused with another reply's code");
                 assert!(code >= 500, "mail {id} is refused for good by {code}");
+                let step = if said.is_chunk { Step::Data } else { said.step };
+                let is_mails = !super::attempts::blames_session(step, code);
+                assert!(is_mails, "mail {id} is refused for {said:?}");
                 assert!(said.mail.is_none_or(|mail| mail == id), "refused by the reply to another mail");
                 let other = said.recipient.is_some_and(|recipient| recipient != place);
-                assert!(!other || said.step == Step::Rcpt, "refused by the reply to another recipient");
+                assert!(
+                    !other || said.is_early || said.step == Step::Rcpt,
+                    "refused by the reply to another recipient"
+                );
             }
             Fate::RefusedByServer { serial: None, code } => {
                 panic!("mail {id} is refused by {code}, never said")
             }
             Fate::RefusedByClient => {
-                let fit = mail.expected.is_some() && mail.to.iter().all(|to| to.is_ascii());
-                assert!(!fit, "mail {id} is whole, and the client refuses it");
+                assert!(mail.is_unfit, "mail {id} is whole, and the client refuses it");
             }
             Fate::Abandoned { expired: true } => assert!(mail.can_expire, "mail {id} does not expire"),
             Fate::Abandoned { expired: false } => {
@@ -361,6 +632,12 @@ impl Truth {
             Fate::Dropped => assert!(mail.drop_was_said, "mail {id} is dropped, and nobody said so"),
             Fate::Unsent | Fate::Delivered { .. } | Fate::InDoubt => {}
         }
+    }
+
+    /// Transactions that mails needed beyond their first.
+    pub fn further_transactions(&self) -> u64 {
+        let mails = self.mails.iter().filter(|mail| mail.place == Place::Reported);
+        mails.map(|mail| mail.transactions.len().saturating_sub(1) as u64).sum()
     }
 
     /// Nothing has been lost; `summary` is the crate's own count.
@@ -385,22 +662,23 @@ impl Truth {
 }
 
 impl Said {
-    pub fn new(lane: usize, connection: u64, step: Step, code: u16) -> Said {
+    pub fn new(lane: usize, step: Step, code: u16) -> Said {
         Said {
             lane,
-            connection,
             step,
             mail: None,
             recipient: None,
             code,
-            sending: None,
+            is_chunk: false,
+            is_early: false,
             is_read: false,
             is_asked_about: false,
+            gives_up: false,
         }
     }
 
-    pub fn about(self, mail: Option<usize>, recipient: Option<usize>, sending: Option<usize>) -> Said {
-        Said { mail, recipient, sending, ..self }
+    pub fn about(self, mail: Option<usize>, recipient: Option<usize>) -> Said {
+        Said { mail, recipient, ..self }
     }
 }
 

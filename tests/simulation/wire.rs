@@ -11,8 +11,9 @@ use smtp_bulk::coordinator::{Lane, Link};
 use smtp_bulk::session::{FLIGHT_BUFFER, Job, Session};
 use smtp_bulk::{Failure, IoFault, Step, TlsFault, TlsProblem};
 
-use super::faults::{Scene, timeout};
-use super::peer::{Arrival, Part, Peer};
+use super::faults::{self, Scene, timeout};
+use super::peer::{Arrival, Offers, Part, Peer};
+use super::scribe::Scribe;
 
 /// What a dialling comes to.
 #[derive(Debug)]
@@ -40,7 +41,9 @@ struct Handshake {
 struct Connection {
     number: u64,
     peer: Peer,
-    up: VecDeque<(Duration, Vec<u8>)>,
+    scribe: Scribe,
+    /// What is under way to the server, and of which flight.
+    up: VecDeque<(Duration, Vec<u8>, u64)>,
     down: VecDeque<Arrival>,
     /// What the session has filled and the socket has not taken.
     leftover: Vec<u8>,
@@ -48,10 +51,22 @@ struct Connection {
     job: Option<(Duration, Job)>,
     handshake: Option<Handshake>,
     reads_when_idle: bool,
-    first_serial: usize,
-    replies: u64,
+    flights: u64,
+    /// The last flight of which it is known in which settle it was put together.
+    composed_for: u64,
+    composed: u32,
+    /// The flight in which a reply too many was last put, or could have been.
+    spoilt: u64,
     /// The session was given what answers nothing: it is never fit again.
     is_tainted: bool,
+}
+
+/// What the client was given.
+#[derive(Clone, Copy, Debug)]
+enum Heard {
+    Reply(usize),
+    /// What answers nothing; `true` when it is a reply among others.
+    Noise(bool),
 }
 
 /// What has moved on a lane.
@@ -72,13 +87,13 @@ pub struct Wire {
     dial: Option<Dial>,
     connection: Option<Connection>,
     pub quits: u64,
-    /// Replies read since the lane was dealt a mail.
-    pub replies: u64,
+    /// Flights begun since the lane was dealt a mail.
+    pub flights: u64,
 }
 
 impl Wire {
     pub fn new(lane: usize, epoch: Instant) -> Wire {
-        Wire { lane, epoch, dial: None, connection: None, quits: 0, replies: 0 }
+        Wire { lane, epoch, dial: None, connection: None, quits: 0, flights: 0 }
     }
 
     /// Moves what can be moved now.
@@ -102,7 +117,7 @@ impl Wire {
                 lane.session_mut().check_deadline(now);
                 if let Some(connection) = &mut self.connection {
                     moved = connection.sweep(lane.session_mut(), now, scene);
-                    self.replies += std::mem::take(&mut connection.replies);
+                    self.flights += std::mem::take(&mut connection.flights);
                 }
             }
             _ => {}
@@ -129,14 +144,51 @@ impl Wire {
         self.quits += u64::from(connection.peer.has_left());
         connection.peer.is_orphan = true;
         let arrives = connection.peer.has_promised() || scene.random.u8(0..4) > 0;
-        for (_, octets) in std::mem::take(&mut connection.up) {
+        for (_, octets, flight) in std::mem::take(&mut connection.up) {
             if arrives {
+                connection.peer.flight = flight;
                 connection.peer.receive(&octets, scene);
-            } else {
-                connection.peer.lose(&octets, scene);
             }
         }
-        scene.truth.connection_gone(self.lane, connection.number, connection.first_serial);
+        connection.scribe.check_judged(scene.truth);
+        if scene.faultless {
+            connection.scribe.check_flights(scene.truth);
+        }
+    }
+
+    /// What the lane has read is judged.
+    pub fn settled(&mut self, lane: &Lane) {
+        let Some(connection) = &mut self.connection else { return };
+        if connection.number == lane.connection() && !lane.session().has_answer() {
+            connection.scribe.settled();
+        }
+    }
+
+    /// The lane's flight was put together in this settle.
+    pub fn composed(&mut self, settle: u32) {
+        if let Some(connection) = self.connection.as_mut().filter(|one| one.composed_for == one.scribe.flight)
+        {
+            connection.composed_for += 1;
+            connection.composed = settle;
+        }
+    }
+
+    /// The settle in which the flight that is on its way was put together.
+    pub fn composed_in(&self) -> u32 {
+        self.connection.as_ref().map_or(0, |connection| connection.scribe.composed)
+    }
+
+    pub fn togetherness(&self) -> Option<bool> {
+        self.connection.as_ref().and_then(|connection| connection.scribe.togetherness())
+    }
+
+    pub fn is_out_of_step(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.scribe.is_out_of_step())
+    }
+
+    /// What the server offers on the lane's connection, as its client knows it.
+    pub fn offers(&self) -> Option<&Offers> {
+        self.connection.as_ref().map(|connection| &connection.scribe.offers)
     }
 
     fn finish_dialling(&mut self, lane: &mut Lane, scene: &mut Scene<'_>) -> Moved {
@@ -151,11 +203,13 @@ impl Wire {
             }
             Dialled::Connected => {
                 lane.connected(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), now);
-                let first_serial = scene.truth.serials();
+                let greets = !super::peer::is_implicit(scene.security);
+                let scribe = Scribe::new(self.lane, dial.number, greets, scene);
                 let reads_when_idle = scene.chance(scene.odds.idle_read);
                 self.connection = Some(Connection {
                     number: dial.number,
                     peer: Peer::greet(self.lane, dial.number, scene),
+                    scribe,
                     up: VecDeque::new(),
                     down: VecDeque::new(),
                     leftover: Vec::new(),
@@ -163,8 +217,10 @@ impl Wire {
                     job: None,
                     handshake: None,
                     reads_when_idle,
-                    first_serial,
-                    replies: 0,
+                    flights: 0,
+                    composed_for: 0,
+                    composed: 0,
+                    spoilt: 0,
                     is_tainted: false,
                 });
             }
@@ -203,6 +259,7 @@ impl Connection {
             }
         }
         any |= self.finish_job(session, now, scene);
+        self.spoil(session, scene);
         let wants = !session.is_over() || self.reads_when_idle;
         any |= wants && self.read(session, now, scene);
         let had_begun = session.has_flight_begun();
@@ -239,6 +296,7 @@ impl Connection {
             session.lost(Failure::Tls(fault));
         } else {
             self.peer.secured(scene);
+            self.scribe.secured(super::peer::is_implicit(scene.security));
             session.secured(now);
         }
         true
@@ -246,7 +304,7 @@ impl Connection {
 
     /// What arrives in the middle of it is no TLS, and ends it.
     fn draw_handshake(&mut self, scene: &mut Scene<'_>) -> Handshake {
-        let sent = self.up.back().map_or(Duration::ZERO, |(at, _)| *at);
+        let sent = self.up.back().map_or(Duration::ZERO, |(at, ..)| *at);
         let at = sent.max(scene.now + scene.thinking(Step::Tls));
         if let Some(arrival) = self.down.front().filter(|arrival| arrival.at <= at) {
             return Handshake { at: Some(arrival.at), fails: true };
@@ -261,8 +319,9 @@ impl Connection {
     /// What has arrived at the server is read by it, and its answers set out.
     fn carry(&mut self, scene: &mut Scene<'_>) -> bool {
         let mut moved = false;
-        while self.up.front().is_some_and(|(at, _)| *at <= scene.now) {
-            let Some((_, octets)) = self.up.pop_front() else { break };
+        while self.up.front().is_some_and(|(at, ..)| *at <= scene.now) {
+            let Some((_, octets, flight)) = self.up.pop_front() else { break };
+            self.peer.flight = flight;
             self.peer.receive(&octets, scene);
             moved = true;
         }
@@ -278,28 +337,82 @@ impl Connection {
         self.down.front().is_some_and(|arrival| arrival.at <= scene.now)
     }
 
+    /// When all of a flight's replies are on their way, there may be one too many
+    /// among them or behind them. It is read together with those that follow: they
+    /// stand for one another, and only their number shows that something is wrong.
+    fn spoil(&mut self, session: &Session, scene: &mut Scene<'_>) {
+        let is_out = self.up.is_empty() && self.leftover.is_empty() && !session.has_unwritten();
+        let is_done = is_out && !session.wants_write() && !session.is_over();
+        let is_reply = |arrival: &Arrival| matches!(arrival.part, Part::Reply { .. });
+        let are_all_there = self.down.len() == self.scribe.awaited() && self.down.iter().all(is_reply);
+        if !scene.flies
+            || !is_done
+            || !are_all_there
+            || self.scribe.is_mid_content()
+            || !self.scribe.is_counted()
+            || self.spoilt == self.scribe.flight
+        {
+            return;
+        }
+        self.spoilt = self.scribe.flight;
+        if !self.scribe.may_owe_several()
+            || !self.scribe.is_in_transaction()
+            || !scene.chance(scene.odds.surplus)
+        {
+            return;
+        }
+        let (count, is_pipelined) = (self.down.len(), self.scribe.asked() > 1);
+        let is_partly_read = self.down.front().is_some_and(|arrival| arrival.is_begun);
+        let is_odd = |arrival: &Arrival| match arrival.part {
+            Part::Reply { serial, .. } => matches!(scene.truth.code(serial), 500 | 502),
+            _ => true,
+        };
+        let is_tellable = self.scribe.is_tellable() && !self.down.iter().any(is_odd);
+        let last = self.down.back().map_or(scene.now, |arrival| arrival.at);
+        let place = scene.random.usize(usize::from(is_partly_read)..=count);
+        if place < count && is_pipelined && is_tellable {
+            let octets = faults::surplus_reply(scene.random);
+            let surplus = Arrival { is_surplus: false, ..Arrival::new(last, Part::Noise(octets)) };
+            self.down.insert(place, surplus);
+            for arrival in self.down.iter_mut().skip(place) {
+                (arrival.at, arrival.is_glued) = (last, true);
+            }
+        } else {
+            let later = if scene.random.bool() { Duration::ZERO } else { scene.delay() };
+            let octets = faults::surplus(scene.random);
+            let surplus = Arrival::new(last + later, Part::Noise(octets));
+            self.down.push_back(Arrival { is_surplus: true, ..surplus });
+        }
+    }
+
     /// One read: some of what has arrived, or the end of the connection.
     fn read(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> bool {
         if !self.has_arrived(scene) {
             return false;
         }
-        let limit = if scene.chance(scene.odds.short) { scene.random.usize(1..30) } else { usize::MAX };
+        let mut limit = if scene.chance(scene.odds.short) { scene.random.usize(1..30) } else { usize::MAX };
+        if self.down.iter().any(|arrival| arrival.is_glued && arrival.at <= scene.now) {
+            limit = usize::MAX;
+        }
         let mut piece = Vec::new();
-        let mut completed = Vec::new();
+        let mut heard = Vec::new();
         while piece.len() < limit && self.has_arrived(scene) {
             let Some(arrival) = self.down.front_mut() else { break };
+            let is_glued = arrival.is_glued;
             let (octets, serial) = match &mut arrival.part {
                 Part::Reply { octets, serial } => (octets, Some(*serial)),
                 Part::Noise(octets) => {
                     self.is_tainted = true;
+                    heard.push(Heard::Noise(is_glued));
                     (octets, None)
                 }
                 Part::Close | Part::Reset => break,
             };
             let count = octets.len().min(limit - piece.len());
             piece.extend(octets.drain(..count));
+            arrival.is_begun = true;
             if octets.is_empty() {
-                completed.extend(serial);
+                heard.extend(serial.map(Heard::Reply));
                 self.down.pop_front();
             }
         }
@@ -307,27 +420,37 @@ impl Connection {
             self.ended(session, scene);
             return true;
         }
-        let was_waiting = !session.is_over();
+        if session.failure().is_some() {
+            self.scribe.lost();
+        }
         session.receive(&piece, now);
         let (at, lane, number) = (scene.now, scene.truth.serials(), self.number);
         scene.truth.note(|| {
-            let text = String::from_utf8_lossy(piece.get(..60).unwrap_or(&piece)).into_owned();
+            let text = String::from_utf8_lossy(piece.get(..200).unwrap_or(&piece)).into_owned();
             format!("{at:?} connection {number} S: {text:?} (of {lane} replies) {:?}", session.failure())
         });
-        for serial in completed {
-            if was_waiting && !matches!(session.failure(), Some(Failure::Unexpected(_))) {
-                scene.truth.read(serial);
-                self.replies += 1;
+        for one in heard {
+            match one {
+                Heard::Reply(serial) => self.hear(serial, session, scene),
+                Heard::Noise(is_reply) => self.scribe.noise(is_reply, scene.truth, session),
             }
-            self.peer.owes = false;
         }
         true
+    }
+
+    fn hear(&mut self, serial: usize, session: &Session, scene: &mut Scene<'_>) {
+        let code = scene.truth.code(serial);
+        let step = self.scribe.hear(serial, code, scene.truth, session);
+        if step == Some(Step::Ehlo) && code < 300 {
+            self.scribe.offers = self.peer.offered.clone();
+        }
     }
 
     fn ended(&mut self, session: &mut Session, scene: &mut Scene<'_>) {
         let part = self.down.pop_front().map(|arrival| arrival.part);
         let (at, number) = (scene.now, self.number);
         scene.truth.note(|| format!("{at:?} connection {number} ends: {part:?}"));
+        self.scribe.lost();
         session.lost(match part {
             Some(Part::Reset) => {
                 Failure::Lost(IoFault { kind: io::ErrorKind::ConnectionReset, text: "reset".into() })
@@ -346,13 +469,8 @@ impl Connection {
         if nothing_to_write || self.writable_at > scene.now {
             return false;
         }
-        if !session.has_flight_begun() {
-            if self.read(session, now, scene) {
-                return true;
-            }
-            let silent = self.peer.has_answered_early() || !self.peer.owes && self.up.is_empty();
-            let read = !self.down.iter().any(|arrival| matches!(arrival.part, Part::Reply { .. }));
-            assert!(silent && read, "a flight begins before the reply to the last one");
+        if !session.has_flight_begun() && self.read(session, now, scene) {
+            return true;
         }
         if self.leftover.is_empty() && !self.fill(session, scene) {
             // A failed source ends the flight, a slow one has it wait.
@@ -365,8 +483,20 @@ impl Connection {
         let count = if scene.chance(scene.odds.short) { scene.random.usize(1..=whole) } else { whole };
         let octets: Vec<u8> = self.leftover.drain(..count).collect();
         self.down.retain(|arrival| !arrival.is_surplus || arrival.at <= scene.now);
-        let at = self.up.back().map_or(Duration::ZERO, |(at, _)| *at).max(scene.now + scene.delay());
-        self.up.push_back((at, octets));
+        if !session.has_flight_begun() {
+            self.scribe.begin_flight();
+            self.scribe.composed = self.composed;
+            self.composed_for = self.scribe.flight;
+            self.flights += 1;
+        }
+        let at = self.up.back().map_or(Duration::ZERO, |(at, ..)| *at).max(scene.now + scene.delay());
+        let (lane, number, now_is) = (self.peer.lane(), self.number, scene.now);
+        scene.truth.note(|| {
+            let text = String::from_utf8_lossy(octets.get(..600).unwrap_or(&octets)).into_owned();
+            format!("{now_is:?} lane {lane} connection {number} writes {}: {text:?}", octets.len())
+        });
+        self.scribe.wrote(&octets, scene.truth);
+        self.up.push_back((at, octets, self.scribe.flight));
         session.wrote(count, now);
         if count < whole {
             self.writable_at = scene.now + scene.delay();
@@ -384,7 +514,8 @@ impl Connection {
             let most = timeout(scene.timeouts, Step::Auth).mul_f64(1.3);
             let wait = if is_late { most.mul_f64(scene.random.f64()) } else { scene.delay() };
             self.job = session.take_job().map(|job| (scene.now + wait, job));
-            assert!(self.job.is_some() || session.is_over(), "the session wants to write and gives nothing");
+            let waits = self.job.is_some() || self.scribe.awaits_chunks();
+            assert!(waits || !session.wants_write(), "the session wants to write and gives nothing");
         }
         !self.leftover.is_empty()
     }
@@ -400,7 +531,7 @@ impl Connection {
     }
 
     fn add_due(&self, session: &Session, due: &mut Vec<Duration>) {
-        due.extend(self.up.front().map(|(at, _)| *at));
+        due.extend(self.up.front().map(|(at, ..)| *at));
         due.extend(self.job.as_ref().map(|(at, _)| *at));
         due.extend(self.handshake.and_then(|handshake| handshake.at));
         if !session.is_over() || self.reads_when_idle {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress};
-use smtp_bulk::{Failure, Step, Timeouts};
+use smtp_bulk::host::HostSettings;
+use smtp_bulk::{Failure, Step};
 
-use super::callbacks::{Callbacks, Panicked};
+use super::callbacks::{Callbacks, Misstep, Panicked};
 use super::effects::Effects;
 use super::faults::Scene;
 use super::logins::Logins;
@@ -35,7 +36,7 @@ enum Phase {
 pub struct World {
     coordinator: Coordinator,
     wires: Vec<Wire>,
-    timeouts: Vec<Timeouts>,
+    hosts: Vec<HostSettings>,
     truth: Truth,
     effects: Effects,
     logins: Logins,
@@ -52,6 +53,8 @@ pub struct World {
     revivals: u32,
     faultless: bool,
     abandons: bool,
+    flies: bool,
+    feeds: bool,
     epoch: Instant,
     now: Duration,
     phase: Phase,
@@ -86,26 +89,26 @@ impl World {
         // Everything else is a distance from it, so that no run depends on it.
         let epoch = Instant::now();
         let mut doors = Rng::with_seed(!seed);
-        let plan = Plan::draw(&mut random, &mut doors, epoch);
+        let mut flights = Rng::with_seed(seed.rotate_left(32) ^ 0x0066_6c69_6573);
+        let plan = Plan::draw(&mut random, &mut doors, &mut flights, epoch);
         let settings = plan.settings;
         let mut truth = Truth::new(&plan.mails, settings.resend_in_doubt, settings.max_attempts, trace);
         truth.note(|| format!("seed {seed}\n{:#?}\n{:?}\n{settings:?}", plan.odds, plan.opinion));
         truth.note(|| format!("always {:?}, calls {:?}\n{:?}", plan.always, plan.calls, plan.hosts));
         truth.note(|| format!("{:?}, of hosts {:?}", plan.accounts, plan.own));
         truth.trace = trace;
-        let max_restarts = settings.max_restarts;
         let hosts = plan.hosts.clone();
         let mut logins = Logins::new(plan.accounts, &plan.own, &hosts);
-        let coordinator = Coordinator::new(plan.hosts, settings, epoch);
+        let coordinator = Coordinator::new(plan.hosts, settings.clone(), epoch);
         let lanes = coordinator.lanes();
         logins.has_lanes(lanes);
-        let effects = Effects::new(lanes, &hosts, max_restarts, plan.mails.len());
-        let timeouts = lanes.iter().map(|lane| lane.host().timeouts.clone()).collect();
+        let effects = Effects::new(lanes, &hosts, &settings, plan.mails.len(), plan.flies);
+        let lane_hosts = lanes.iter().map(|lane| lane.host().clone()).collect();
         let wires = (0..lanes.len()).map(|lane| Wire::new(lane, epoch)).collect();
         World {
             coordinator,
             wires,
-            timeouts,
+            hosts: lane_hosts,
             truth,
             effects,
             logins,
@@ -121,6 +124,8 @@ impl World {
             revivals: plan.revivals,
             faultless: plan.faultless,
             abandons: plan.abandons,
+            flies: plan.flies,
+            feeds: plan.feeds,
             epoch,
             now: Duration::ZERO,
             phase: Phase::Sending,
@@ -176,11 +181,22 @@ impl World {
                 Call::Authenticate(account) => self.authenticate(account),
             }
         }
-        while self.phase == Phase::Sending && self.next_mail_at <= self.now && self.coordinator.has_room() {
-            if !self.send_next() {
+        while self.has_mail_at_hand() && self.coordinator.has_room() {
+            self.send_next();
+            if self.feeds && self.random.bool() {
                 break;
             }
         }
+        if self.feeds {
+            let feeding = self.has_mail_at_hand();
+            self.coordinator.set_feeding(feeding);
+            self.settle_wanted |= self.progress.is_some_and(|progress| progress.hungry > 0);
+        }
+    }
+
+    fn has_mail_at_hand(&self) -> bool {
+        let is_left = self.mails.get(self.next_mail).is_some_and(Option::is_some);
+        self.phase == Phase::Sending && self.next_mail_at <= self.now && is_left
     }
 
     fn restart(&mut self) {
@@ -197,10 +213,10 @@ impl World {
         self.effects.credentials_came(self.coordinator.lanes());
     }
 
-    /// Takes one mail; `false` when there is none left.
-    fn send_next(&mut self) -> bool {
+    /// Takes one mail.
+    fn send_next(&mut self) {
         let number = self.next_mail;
-        let Some(mail) = self.mails.get_mut(number).and_then(Option::take) else { return false };
+        let Some(mail) = self.mails.get_mut(number).and_then(Option::take) else { return };
         self.next_mail += 1;
         let now = self.instant();
         assert!(self.coordinator.take(mail.message, now).is_ok(), "there was room");
@@ -209,7 +225,6 @@ impl World {
         if self.random.f64() < self.odds.delay / 4.0 {
             self.next_mail_at = self.now + Duration::from_millis(self.random.u64(0..3_000));
         }
-        true
     }
 
     fn choose_phase(&mut self) {
@@ -260,7 +275,10 @@ impl World {
                 truth: &mut self.truth,
                 effects: &mut self.effects,
                 logins: &mut self.logins,
+                wires: &self.wires,
+                flies: self.flies,
                 dropped: Vec::new(),
+                missteps: Vec::new(),
                 gives_up: true,
                 epoch: self.epoch,
                 now: self.now,
@@ -299,10 +317,13 @@ impl World {
                 random: &mut self.random,
                 odds: &self.odds,
                 always: self.always,
-                timeouts: &self.timeouts[index],
+                timeouts: &self.hosts[index].timeouts,
+                host: &self.hosts[index],
                 truth: &mut self.truth,
-                security: self.coordinator.lanes()[index].host().security,
+                security: self.hosts[index].security,
                 logins: &mut self.logins,
+                flies: self.flies,
+                faultless: self.faultless,
             };
             let lane = &mut self.coordinator.lanes_mut()[index];
             let moved = self.wires[index].sweep(lane, &mut scene);
@@ -321,13 +342,15 @@ impl World {
         any
     }
 
-    /// Without faults nobody is a step ahead of anybody in the batch.
+    /// Without faults nobody is a flight ahead of anybody in the batch.
     fn check_lockstep(&self, index: usize) {
         let lanes = self.coordinator.lanes();
-        let ahead = self.wires[index].replies;
+        let before = self.wires[index].flights.saturating_sub(1);
         for (other, lane) in lanes.iter().enumerate().filter(|(_, lane)| lane.held() > 0) {
-            let replies = self.wires[other].replies;
-            assert!(lanes[index].held() == 0 || replies >= ahead, "lane {index} runs ahead of lane {other}");
+            let begun = self.wires[other].flights;
+            let is_flying = lane.session().has_flight_begun() && !lane.session().is_over();
+            let done = begun - u64::from(is_flying && begun > 0);
+            assert!(lanes[index].held() == 0 || done >= before, "lane {index} runs ahead of lane {other}");
             assert!(lane.is_waited_for() || lane.session().is_over());
         }
     }
@@ -365,7 +388,10 @@ impl World {
             truth: &mut self.truth,
             effects: &mut self.effects,
             logins: &mut self.logins,
+            wires: &self.wires,
+            flies: self.flies,
             dropped: Vec::new(),
+            missteps: Vec::new(),
             gives_up: false,
             epoch: self.epoch,
             now: self.now,
@@ -381,9 +407,22 @@ impl World {
                 Err(payload) => resume_unwind(payload),
             }
         };
+        let missteps = std::mem::take(&mut callbacks.missteps);
         for mail in std::mem::take(&mut callbacks.dropped) {
             let place = self.truth.place(mail);
             assert_eq!(place, Place::Reported, "mail {mail} was dropped, and is still on its way");
+        }
+        for misstep in missteps {
+            match misstep {
+                Misstep::Replies(lane) => {
+                    let (host, wire) = (&self.hosts[lane], &self.wires[lane]);
+                    if let Some(is_full) = wire.togetherness() {
+                        let composed = wire.composed_in();
+                        self.truth.misstep(&host.name, host.pipeline, is_full, composed, self.settles);
+                    }
+                }
+                Misstep::Chunks(lane) => self.truth.knows_no_chunks(&self.hosts[lane].name, self.settles),
+            }
         }
         let batches = self.coordinator.summary(now).batches;
         let new_batch = batches > self.effects.batches();
@@ -400,7 +439,11 @@ impl World {
         assert!(self.unsettled < 2, "settle leaves something to settle");
         for ((lane, wire), held) in lanes.iter().zip(&mut self.wires).zip(held) {
             if lane.held() > 0 && (held == 0 || new_batch) {
-                wire.replies = 0;
+                wire.flights = 0;
+            }
+            wire.settled(lane);
+            if lane.is_about_to_write() {
+                wire.composed(self.settles);
             }
         }
         self.progress = Some(progress);
@@ -437,10 +480,13 @@ impl World {
                 random: &mut self.random,
                 odds: &self.odds,
                 always: self.always,
-                timeouts: &self.timeouts[index],
+                timeouts: &self.hosts[index].timeouts,
+                host: &self.hosts[index],
                 truth: &mut self.truth,
-                security: self.coordinator.lanes()[index].host().security,
+                security: self.hosts[index].security,
                 logins: &mut self.logins,
+                flies: self.flies,
+                faultless: self.faultless,
             };
             wire.hang_up(&mut scene);
             quits += wire.quits;
@@ -451,7 +497,8 @@ impl World {
         if self.faultless {
             let stood: u64 = summary.hosts.iter().map(|host| host.connections).sum();
             assert_eq!(quits + self.cut_short, stood, "a session was not ended by QUIT");
-            assert_eq!(summary.requeued, 0, "requeued without a fault");
+            let requeued = self.truth.further_transactions();
+            assert_eq!(summary.requeued, requeued, "requeued without a fault");
         }
         let counts = self.truth.counts;
         Effort { settles: u64::from(self.settles), mails: counts.taken, delivered: counts.delivered }

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
+use smtp_bulk::sink::Extension;
 use smtp_bulk::sink::{Fault, Misdeed, Step as At};
 use smtp_bulk::{Content, Envelope, EventKind, Message, Step, Timeouts};
 
@@ -43,7 +44,7 @@ fn every_kind_of_content_arrives_byte_for_byte() {
 
 #[test]
 fn line_ends_are_mended_and_dots_kept() {
-    let sink = sink(|sink| sink);
+    let sink = sink(|sink| sink.announce(Extension::EightBitMime));
     let log = Log::default();
     for (raw, stored) in [
         ("", ""),

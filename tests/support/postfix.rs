@@ -1,26 +1,21 @@
 //! A private Postfix, with Dovecot for its AUTH, which `tests/servers/postfix.sh` starts and stops.
-//! It takes ports that are free, ends with the test, and leaves nothing behind. It must never be
-//! left out in silence: who skips it says why, and where it is required its absence is a failure.
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use crate::support::{PATIENCE, skipped};
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/postfix.sh");
+use crate::private::{Private, Wanted};
+use crate::stored::{Store, Stored};
 
 /// Signs the tokens of OAUTHBEARER and XOAUTH2.
 const TOKEN_KEY: &[u8] = b"which signs what only a test accepts";
@@ -35,8 +30,10 @@ pub struct Certificates<'a> {
     pub authority: &'a str,
 }
 
-/// A running Postfix on 127.0.0.1, which ends with this. Each port takes mail for everybody, from
-/// those who have authenticated; `client_cert` also from those who show a certificate.
+/// A running Postfix on 127.0.0.1, which ends with this. The first ports take mail for everybody, from
+/// those who have authenticated; `client_cert` also from those who show a certificate. The last two
+/// ask for nothing, take no more than 200,000 octets, and refuse recipients that begin with `reject`
+/// (550) or `defer` (450).
 pub struct Postfix {
     /// STARTTLS is required, and AUTH is offered behind it.
     pub starttls: u16,
@@ -46,63 +43,37 @@ pub struct Postfix {
     pub client_cert: u16,
     /// There is no TLS, and AUTH is offered in the clear.
     pub plain: u16,
-    folder: tempfile::TempDir,
+    /// There is neither.
+    pub open: u16,
+    /// The same, without CHUNKING.
+    pub bare: u16,
+    server: Private,
 }
 
 impl Postfix {
     /// Starts it with these users and their passwords; `None` where that cannot be done, and was
     /// said aloud.
     pub fn start(users: &[(&str, &str)], certificates: Certificates<'_>) -> Option<Postfix> {
-        if let Some(missing) = missing() {
-            let required = std::env::var_os("SMTP_BULK_REQUIRE_SERVERS").is_some_and(|value| value == "1");
-            assert!(!required, "Postfix is required, but {missing}");
-            static SAID: Once = Once::new();
-            SAID.call_once(|| skipped(&format!("all that needs a Postfix: {missing}")));
+        if !Private::can_start("Postfix", missing()) {
             return None;
         }
-        // Between our look for free ports and its listening, another program may take one.
-        let mut said = String::new();
-        for _ in 0..5 {
-            let server = Postfix::prepared(users, certificates);
-            let output = server.script("start");
-            if output.status.success() {
-                return Some(server);
-            }
-            said = format!("{}{}", String::from_utf8_lossy(&output.stderr), server.log());
-        }
-        panic!("Postfix does not start:\n{said}");
-    }
-
-    /// A folder with all that the script reads.
-    fn prepared(users: &[(&str, &str)], certificates: Certificates<'_>) -> Postfix {
-        let free = [(); 4].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-        let [starttls, implicit, client_cert, plain] = free.map(|port| port.local_addr().unwrap().port());
-        let folder = tempfile::tempdir().unwrap();
-        let ports =
-            format!("starttls={starttls}\nimplicit={implicit}\nclient_cert={client_cert}\nplain={plain}\n");
         let mut lines = String::new();
         for (name, password) in users {
             assert!(!name.starts_with('#') && !name.contains([':', '\t', '\n']), "no separator in a name");
             assert!(!password.contains(['\t', '\n', '\0']), "no separator in a password");
             lines += &format!("{name}\t{password}\n");
         }
-        for (name, text) in [
-            ("ports", ports.as_str()),
-            ("users", &lines),
+        let files = [
+            ("users", lines.as_str()),
             ("server.pem", certificates.chain),
             ("server.key", certificates.key),
             ("ca.pem", certificates.authority),
             ("oauth.key", &STANDARD.encode(TOKEN_KEY)),
-        ] {
-            fs::write(folder.path().join(name), text).unwrap();
-        }
-        Postfix { starttls, implicit, client_cert, plain, folder }
-    }
-
-    fn script(&self, action: &str) -> Output {
-        let mut command = Command::new(SCRIPT);
-        command.arg(action).arg(self.folder.path()).stdin(Stdio::null());
-        command.output().unwrap()
+        ];
+        let wanted = Wanted { name: "Postfix", script: "postfix.sh", log: "log", files: &files };
+        let names = ["starttls", "implicit", "client_cert", "plain", "open", "bare"];
+        let (server, [starttls, implicit, client_cert, plain, open, bare]) = Private::start(&wanted, names);
+        Some(Postfix { starttls, implicit, client_cert, plain, open, bare, server })
     }
 
     /// A token that makes its bearer this user, until 2096.
@@ -118,27 +89,18 @@ impl Postfix {
     /// What has been delivered: one file for each recipient of each mail, with LF for CRLF and
     /// header fields of Postfix before the mail.
     pub fn mails(&self) -> Vec<Vec<u8>> {
-        let Ok(files) = fs::read_dir(self.folder.path().join("mail/inbox/new")) else { return Vec::new() };
-        files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
+        self.server.files("mail/inbox/new").into_iter().map(|file| fs::read(file).unwrap()).collect()
     }
 
     /// Waits for so many mails: what was accepted is delivered a moment later.
     pub fn wait_for_mails(&self, count: usize) -> Vec<Vec<u8>> {
-        let begun = Instant::now();
-        loop {
-            let mails = self.mails();
-            if mails.len() >= count {
-                return mails;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{} of {count} mails:\n{}", mails.len(), self.log());
-            // It needs the processor more than we do.
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let look = || Some(self.mails()).filter(|mails| mails.len() >= count);
+        self.server.wait_for(&format!("not {count} mails"), look)
     }
 
     /// The mechanism and the user by which each mail came, by its Message-Id; of so many at least.
     pub fn wait_for_senders(&self, count: usize) -> BTreeMap<String, (String, String)> {
-        let log = self.wait_for_log(|log| log.matches(": message-id=<").count() >= count);
+        let log = self.server.wait_for_log(|log| log.matches(": message-id=<").count() >= count);
         let (mut by_queue, mut by_mail) = (BTreeMap::new(), BTreeMap::new());
         for line in log.lines() {
             // Behind the time and the process, a mail is named by its place in the queue.
@@ -160,7 +122,7 @@ impl Postfix {
     pub fn wait_for_auths(&self) -> (usize, usize) {
         // A last session, known by its HELO: behind it the log knows of all that began before it.
         let lasts = |log: &str| log.matches(" helo=1 ").count();
-        let before = lasts(&self.log());
+        let before = lasts(&self.server.log());
         let mut last = BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, self.plain)).unwrap());
         for command in ["HELO last.example\r\n", "QUIT\r\n", ""] {
             let mut reply = String::new();
@@ -168,7 +130,7 @@ impl Postfix {
             assert!(reply.starts_with('2'), "{reply}");
             last.get_mut().write_all(command.as_bytes()).unwrap();
         }
-        let log = self.wait_for_log(|log| {
+        let log = self.server.wait_for_log(|log| {
             let (begun, ended) = (log.matches("]: connect from "), log.matches("]: disconnect from "));
             lasts(log) > before && begun.count() == ended.count()
         });
@@ -180,34 +142,25 @@ impl Postfix {
         });
         counts.fold((0, 0), |sum, (taken, all)| (sum.0 + taken, sum.1 + all - taken))
     }
-
-    /// Waits for this to be in the log, which is written a moment after the deed.
-    fn wait_for_log(&self, condition: impl Fn(&str) -> bool) -> String {
-        let begun = Instant::now();
-        loop {
-            let log = self.log();
-            if condition(&log) {
-                return log;
-            }
-            assert!(begun.elapsed() < PATIENCE, "never seen in the log:\n{log}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// What Postfix and Dovecot have to say.
-    pub fn log(&self) -> String {
-        let log = fs::read(self.folder.path().join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
-    }
 }
 
-impl Drop for Postfix {
-    fn drop(&mut self) {
-        let output = self.script("stop");
-        if !std::thread::panicking() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "Postfix does not stop: {said}");
-        }
+impl Store for Postfix {
+    fn server(&self) -> &Private {
+        &self.server
+    }
+
+    fn is_idle(&self) -> bool {
+        // In the order in which a mail passes through them, so that none is missed.
+        let mut queues = ["queue/maildrop", "queue/incoming", "queue/active"].into_iter();
+        queues.all(|queue| self.server.files(queue).is_empty())
+    }
+
+    fn folders(&self) -> Vec<String> {
+        vec!["mail/inbox/new".to_owned()]
+    }
+
+    fn parse(&self, _folder: &str, file: &[u8]) -> Stored {
+        Stored::parse(file, &["Return-Path", "Delivered-To", "X-Original-To", "Received"], None)
     }
 }
 

@@ -30,7 +30,8 @@ pub enum Does {
 }
 
 /// What a server is asked: "connect", "TLS", "greeting", a command's verb,
-/// "mid-content" when half of the content has arrived, or "content".
+/// "mid-content" when half of the content has arrived, "content", or "BDAT" when a
+/// chunk has.
 pub struct Asked<'a> {
     pub lane: LaneId,
     pub what: &'a str,
@@ -147,6 +148,8 @@ struct Server {
     connection: u64,
     heard: Vec<u8>,
     content: Option<Vec<u8>>,
+    /// Octets of a chunk that have to come.
+    chunk: Option<usize>,
     is_deaf: bool,
 }
 
@@ -470,11 +473,22 @@ impl Line<'_> {
         while !self.server.is_deaf {
             if let Some(content) = &mut self.server.content {
                 content.append(&mut self.server.heard);
-                if !content.ends_with(b"\r\n.\r\n") {
-                    return;
-                }
+                let end = content.windows(5).position(|octets| octets == b"\r\n.\r\n");
+                let end = if content.starts_with(b".\r\n") { Some(3) } else { end.map(|end| end + 5) };
+                let Some(end) = end else { return };
+                self.server.heard = content.split_off(end);
                 let content = self.server.content.take().unwrap_or_default();
                 self.answer("content", &String::from_utf8_lossy(&content), "250 2.0.0 queued\r\n");
+                continue;
+            }
+            if let Some(size) = self.server.chunk {
+                if self.server.heard.len() < size {
+                    return;
+                }
+                self.server.chunk = None;
+                let chunk: Vec<u8> = self.server.heard.drain(..size).collect();
+                self.answer("BDAT", &String::from_utf8_lossy(&chunk), "250 2.0.0 queued\r\n");
+                continue;
             }
             let Some(end) = self.server.heard.windows(2).position(|pair| pair == b"\r\n") else { return };
             let line: Vec<u8> = self.server.heard.drain(..end + 2).collect();
@@ -488,7 +502,12 @@ impl Line<'_> {
                 "STARTTLS" => "220 go on\r\n",
                 "*" => "501 given up\r\n",
                 "" => "535 no\r\n",
-                "HELO" | "MAIL" | "RCPT" | "RSET" => "250 ok\r\n",
+                "HELO" | "LHLO" | "MAIL" | "RCPT" | "RSET" | "NOOP" | "ETRN" => "250 ok\r\n",
+                "BDAT" => {
+                    let size = line.split(' ').nth(1).and_then(|size| size.parse().ok());
+                    self.server.chunk = Some(size.expect("a size"));
+                    continue;
+                }
                 other => panic!("{other:?} is no command"),
             };
             self.answer(&verb, &line, friendly);
@@ -518,7 +537,7 @@ impl Line<'_> {
         let id = self.lane.id();
         if what != "mid-content" {
             let line = if line.is_empty() { what } else { line };
-            let line = if what == "content" { "content" } else { line };
+            let line = if matches!(what, "content" | "BDAT") { what } else { line };
             self.wire.push(format!("{}:{} {line}", id.host, id.thread));
         }
         (self.rule)(&Asked { lane: id, what, line })

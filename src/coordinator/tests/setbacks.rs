@@ -206,7 +206,7 @@ fn restarting_now_awaits_what_is_past_its_last_octet_and_puts_the_rest_back() {
         script.take(mail_to(2, &MANY));
         script.coordinator.set_flushing(true);
         script.run();
-        assert!(script.lane(lane(0, 0)).session().is_in_doubt());
+        assert!(script.lane(lane(0, 0)).session().has_doubt());
         script.stuck.clear();
         script.run();
         assert_eq!(script.lane(lane(0, 0)).held(), 1, "its reply is awaited");

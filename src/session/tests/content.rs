@@ -34,7 +34,7 @@ fn a_refusal_in_mid_content_is_believed_and_ends_the_sending() {
         assert!(talk.session.is_over() && talk.session.failure().is_none());
         assert!(!talk.session.wants_write() && talk.filled().is_empty(), "no terminator");
         assert!(!talk.session.is_usable(), "only closing gives the content up");
-        assert!(!talk.session.is_in_doubt());
+        assert!(!talk.session.has_doubt());
     }
 }
 
@@ -56,7 +56,7 @@ fn an_acceptance_in_mid_content_is_a_failure() {
     talk.session.wrote(some.len(), talk.now);
     talk.hear("250 queued\r\n");
     talk.failed(&unexpected(250), Step::Content);
-    assert!(talk.session.answer().is_none() && !talk.session.is_in_doubt());
+    assert!(talk.session.answer().is_none() && !talk.session.has_doubt());
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn an_acceptance_before_the_last_octet_was_written_is_a_failure() {
     talk.session.wrote(all.len() - 1, talk.now);
     talk.hear("250 queued\r\n");
     talk.failed(&unexpected(250), Step::Content);
-    assert!(!talk.session.is_in_doubt());
+    assert!(!talk.session.has_doubt());
 }
 
 #[test]
@@ -104,16 +104,16 @@ fn doubt_begins_with_the_last_octet_and_ends_with_the_reply() {
     talk.session.content(talk.now);
     let all = talk.filled();
     for _ in 0..all.len() - 1 {
-        assert!(!talk.session.is_in_doubt());
+        assert!(!talk.session.has_doubt());
         talk.session.wrote(1, talk.now);
     }
-    assert!(!talk.session.is_in_doubt());
+    assert!(!talk.session.has_doubt());
     talk.session.wrote(1, talk.now);
-    assert!(talk.session.is_in_doubt());
+    assert!(talk.session.has_doubt());
     talk.hear("250 que");
-    assert!(talk.session.is_in_doubt(), "half a reply is none");
+    assert!(talk.session.has_doubt(), "half a reply is none");
     talk.hear("ued\r\n");
-    assert!(!talk.session.is_in_doubt());
+    assert!(!talk.session.has_doubt());
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn doubt_outlasts_every_failure_behind_the_last_octet() {
         let mut talk = Talk::behind_content();
         talk.session.lost(failure.clone());
         talk.failed(&failure, Step::Content);
-        assert!(talk.session.is_in_doubt());
+        assert!(talk.session.has_doubt());
     }
     let mut talk = Talk::behind_content();
     talk.later(8 * SECOND);
     talk.failed(&Failure::TimedOut { after: 8 * SECOND }, Step::Content);
-    assert!(talk.session.is_in_doubt());
+    assert!(talk.session.has_doubt());
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn there_is_no_doubt_before_the_last_octet() {
     talk.session.wrote(all.len() - 1, talk.now);
     talk.session.lost(Failure::Closed);
     talk.failed(&Failure::Closed, Step::Content);
-    assert!(!talk.session.is_in_doubt());
+    assert!(!talk.session.has_doubt());
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn failing_content_sends_no_terminator() {
         assert!(sent.iter().all(|octet| *octet == b'x'), "no line end and no dot");
         let Some(Failure::Content(error)) = talk.session.failure().cloned() else { panic!() };
         talk.failed(&Failure::Content(error), Step::Content);
-        assert!(!talk.session.is_in_doubt());
+        assert!(!talk.session.has_doubt());
     }
 }
 
@@ -201,7 +201,7 @@ fn content_other_than_promised_sends_no_terminator() {
         talk.session.content(talk.now);
         assert!(talk.filled().is_empty());
         assert!(matches!(talk.session.failure(), Some(Failure::Content(_))));
-        assert!(!talk.session.is_in_doubt());
+        assert!(!talk.session.has_doubt());
     }
 }
 
@@ -224,7 +224,7 @@ fn blocking_content_gives_nothing_until_it_was_read() {
     talk.session.wrote(rest.len(), talk.now);
     sent.extend_from_slice(&rest);
     assert_eq!(String::from_utf8_lossy(&sent), "hello\r\n.\r\n");
-    assert!(talk.session.is_in_doubt());
+    assert!(talk.session.has_doubt());
     talk.answered("250 queued\r\n", 250);
 }
 

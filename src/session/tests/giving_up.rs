@@ -72,7 +72,7 @@ fn close_forgets_everything() {
     talk.session.lost(Failure::Closed);
     talk.session.close();
     assert!(talk.session.failure().is_none() && talk.session.answer().is_none());
-    assert!(!talk.session.is_in_doubt() && !talk.session.needs_reset() && !talk.session.has_unwritten());
+    assert!(!talk.session.has_doubt() && !talk.session.needs_reset() && !talk.session.has_unwritten());
     assert!(!talk.session.extensions().offers(Extension::Size));
     assert_eq!((talk.session.bytes_written(), talk.session.began()), (0, None));
     assert_eq!(talk.session.step(), Step::Idle);

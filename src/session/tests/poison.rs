@@ -80,7 +80,7 @@ fn a_2yz_to_data_poisons_and_no_content_follows() {
     talk.say("DATA\r\n");
     talk.hear("250 ok\r\n");
     talk.failed(&unexpected(250), Step::Data);
-    assert!(talk.session.answer().is_none() && !talk.session.is_in_doubt());
+    assert!(talk.session.answer().is_none() && !talk.session.has_doubt());
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_3yz_anywhere_else_poisons() {
     let mut talk = Talk::behind_content();
     talk.hear("354 go on\r\n");
     talk.failed(&unexpected(354), Step::Content);
-    assert!(talk.session.is_in_doubt());
+    assert!(talk.session.has_doubt());
 }
 
 #[test]

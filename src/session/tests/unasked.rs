@@ -52,7 +52,7 @@ fn surplus_behind_354_keeps_the_content_back() {
     talk.hear("354 go on\r\n250 ok\r\n");
     assert_eq!(talk.session.answer().unwrap().reply.code().as_u16(), 354);
     talk.unsolicited(Step::Data);
-    assert!(!talk.session.is_in_doubt());
+    assert!(!talk.session.has_doubt());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn surplus_behind_354_that_comes_late_is_not_taken_for_the_answer_to_the_content
     talk.session.content(talk.now);
     talk.hear("250 ok\r\n");
     talk.unsolicited(Step::Content);
-    assert!(!talk.session.is_in_doubt());
+    assert!(!talk.session.has_doubt());
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn surplus_behind_a_lone_final_reply_leaves_that_reply_valid() {
     let answer = talk.session.answer().unwrap();
     assert!(answer.is_pass());
     assert_eq!(answer.reply.to_string(), "250 queued");
-    assert!(!talk.session.is_in_doubt());
+    assert!(!talk.session.has_doubt());
     talk.unsolicited(Step::Content);
 }
 

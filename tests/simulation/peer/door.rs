@@ -8,7 +8,7 @@ use smtp_bulk::{Security, Step};
 
 use super::super::accounts::{Dialogue, MECHANISMS, Next};
 use super::super::faults::{self, Scene};
-use super::{Part, Peer, Stage};
+use super::{Offers, Part, Peer, Stage};
 
 impl Peer {
     /// Whether it waits for a TLS handshake.
@@ -21,6 +21,7 @@ impl Peer {
         assert!(self.is_shaking(), "a handshake unasked");
         self.has_tls = true;
         self.offers.clear();
+        self.offered = Offers::default();
         if is_implicit(scene.security) {
             self.greet_client(scene);
         } else {

@@ -1,16 +1,5 @@
 //! The mailer against a real Postfix, with Dovecot for its AUTH: TLS, every mechanism, what the two
 //! make of names and passwords, and what comes of their refusals.
-//!
-//! Where these are missing, the tests say so on standard error and pass; with
-//! `SMTP_BULK_REQUIRE_SERVERS=1` in the environment they fail.
-
-#![cfg(unix)]
-
-#[path = "support/certs.rs"]
-mod certs;
-#[path = "support/postfix.rs"]
-mod postfix;
-mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -27,9 +16,9 @@ use smtp_bulk::{
     TlsProblem, Verdict,
 };
 
-use certs::{Authority, Issued};
-use postfix::{Certificates, Postfix};
-use support::{Log, PATIENCE, run};
+use crate::certs::{self, Authority, Issued};
+use crate::postfix::{Certificates, Postfix};
+use crate::support::{self, Log, PATIENCE, run};
 
 /// Names that need care in one mechanism or another; SASLprep (RFC 4013) leaves all of it as it is.
 const USERS: [(&str, &str); 3] =
@@ -109,7 +98,15 @@ fn every_port_is_what_it_is_called() {
     let refused = talk(tls(&authority, server.client_cert, None), &[]);
     assert!(refused[0].starts_with("421 "), "{}", refused[0]);
 
-    let ports = [server.starttls, server.implicit, server.client_cert, server.plain];
+    let offers = [(server.open, true), (server.bare, false)];
+    for (port, is_chunked) in offers {
+        let replies = talk(tcp(port), &ehlo);
+        assert_eq!(replies[1].contains("CHUNKING\r\n"), is_chunked, "{}", replies[1]);
+        assert!(replies[1].contains("SIZE 200000\r\n") && !replies[1].contains("AUTH"), "{}", replies[1]);
+    }
+
+    let ports =
+        [server.starttls, server.implicit, server.client_cert, server.plain, server.open, server.bare];
     drop(server);
     for port in ports {
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "{port} still listens");

@@ -1,0 +1,10 @@
+//! What stands for the relay where there is no `epoll`.
+
+use crate::Result;
+
+/// The hidden first argument.
+pub const ROLE: &str = "__relay";
+
+pub fn serve(_: &[String]) -> Result<()> {
+    Err("the relay only runs on Linux".into())
+}

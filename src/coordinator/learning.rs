@@ -1,0 +1,78 @@
+//! What a lane's flight teaches about its host: told by how it went, and by what
+//! was refused in it.
+
+use super::fate::Blame;
+use super::judge::Judge;
+use super::manners::{Lesson, Misstep, Style};
+use crate::event::Handler;
+use crate::extensions::ExtensionSet;
+use crate::failure::Failure;
+use crate::session::{MailTag, Step};
+
+impl<H: Handler + ?Sized> Judge<'_, H> {
+    /// All is judged of a flight.
+    pub(super) fn note_manners(&mut self) {
+        let session = &self.lane.session;
+        let style = self.lane.style;
+        if session.is_pipelined()
+            && session.is_ready()
+            && let Some(manners) = self.desk.manners.get_mut(self.lane.id.host as usize)
+        {
+            manners.went_well(style);
+        }
+    }
+
+    /// The reply that is judged is a refusal.
+    pub(super) fn note_refusal(&mut self, tag: MailTag, step: Step, blame: Blame) {
+        let Some(answer) = self.lane.session.answer() else { return };
+        let code = answer.reply.code().as_u16();
+        let is_behind_content = self.lane.style == Style::Overlap && step == Step::Mail;
+        if answer.is_chunk && matches!(code, 500 | 502) {
+            self.learn(Misstep::Chunks);
+        } else if is_behind_content && matches!(code, 500 | 502 | 503) {
+            self.learn(Misstep::Sequence);
+        } else if is_behind_content && code == 421 {
+            // Or there are enough mails on this connection.
+            self.learn(Misstep::Silence { was_begun: true, was_late: false });
+        } else if blame == Blame::Parameters || (step == Step::Mail && matches!(code, 500 | 502 | 503)) {
+            // Some servers say 500 or 503 of a parameter that they do not know.
+            let host = self.lane.id.host;
+            let unasked = self.lane.mail(tag).map_or(ExtensionSet::EMPTY, |mail| mail.unasked);
+            let manners = self.desk.manners.get_mut(host as usize);
+            let news = manners.map_or(ExtensionSet::EMPTY, |manners| manners.refused(unasked));
+            self.desk.lessons.extend(news.iter().map(|extension| (host, Lesson::Extension(extension))));
+        }
+    }
+
+    /// A mail has left the lane; `is_taken` when it needs no RSET.
+    pub(super) fn note_fate(&mut self, is_taken: bool) {
+        let counts = self.lane.style == Style::Whole && !self.lane.host.is_lmtp && !is_taken;
+        self.lane.refusals += usize::from(counts);
+    }
+
+    /// The session has failed.
+    pub(super) fn note_failure(&mut self, failure: &Failure) {
+        let session = &self.lane.session;
+        let (was_begun, is_out_of_step) = (session.has_been_answered(), session.is_out_of_step());
+        if !session.is_pipelined() || !session.has_flight_begun() {
+            return;
+        }
+        match failure {
+            Failure::Unsolicited(_) if !is_out_of_step => {}
+            Failure::Unsolicited(_) | Failure::Unexpected(_) | Failure::Garbage | Failure::TooLong => {
+                self.learn(Misstep::Replies);
+            }
+            Failure::TimedOut { .. } => self.learn(Misstep::Silence { was_begun, was_late: true }),
+            Failure::Closed | Failure::Lost(_) => self.learn(Misstep::Silence { was_begun, was_late: false }),
+            _ => {}
+        }
+    }
+
+    fn learn(&mut self, misstep: Misstep) {
+        let (host, style) = (self.lane.id.host, self.lane.style);
+        let manners = self.desk.manners.get_mut(host as usize);
+        if let Some(lesson) = manners.and_then(|manners| manners.went_wrong(style, misstep)) {
+            self.desk.lessons.push((host, lesson));
+        }
+    }
+}

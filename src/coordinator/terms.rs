@@ -1,0 +1,126 @@
+//! What a mail asks of a server and what the server offers: whether the two fit,
+//! and what MAIL and RCPT say accordingly. docs/EXTENSIONS.md has it as a table.
+
+use super::mail::Mail;
+use super::manners::Manners;
+use crate::command::{MailLine, RcptLine};
+use crate::extensions::{Extension, ExtensionSet, Extensions};
+use crate::host::HostSettings;
+use crate::outcome::ClientReason;
+use crate::parameters::Body;
+use crate::session::Session;
+
+/// Recipients that every server has to take (RFC 5321 §4.5.3.1.8).
+const USUAL_RECIPIENTS: u32 = 100;
+
+/// What one session's server takes.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    offered: &'a Extensions,
+    /// What of it the client takes up.
+    used: ExtensionSet,
+    has_tls: bool,
+    host: &'a HostSettings,
+}
+
+impl<'a> Terms<'a> {
+    pub(super) fn of(session: &'a Session, host: &'a HostSettings, manners: &Manners) -> Terms<'a> {
+        let offered = session.extensions();
+        Terms { offered, used: offered.set().without(manners.lacks()), has_tls: session.has_tls(), host }
+    }
+
+    /// Why the client cannot send the mail to this server.
+    pub(super) fn unfit(&self, mail: &Mail) -> Option<ClientReason> {
+        let message = &mail.message;
+        let mut offered = self.offered.set();
+        if !self.used.contains(Extension::Chunking) {
+            offered = offered.without(Extension::Chunking.into());
+        }
+        let lacking = needs(mail, self.host).without(offered).iter().next();
+        let lacks_tls = message.needs().contains(Extension::RequireTls) && !self.has_tls;
+        if let Some(extension) = lacking.or(lacks_tls.then_some(Extension::RequireTls)) {
+            return Some(ClientReason::MissingExtension(extension));
+        }
+        if let Some(unfit) = message.envelope().unfit(self.offered) {
+            return Some(ClientReason::Unfit(unfit));
+        }
+        let limit = self.offered.size_limit().filter(|_| self.used.contains(Extension::Size));
+        if let Some((size, limit)) =
+            message.content().size_estimate().zip(limit).filter(|(size, limit)| size > limit)
+        {
+            return Some(ClientReason::TooLarge { size, limit });
+        }
+        let is_split = message.is_all_or_nothing() && !mail.fits(self.most_recipients(), self.most_domains());
+        is_split.then(|| ClientReason::TooManyRecipients { limit: self.most_recipients() })
+    }
+
+    /// What the commands say accordingly.
+    pub(super) fn wording(&self) -> Wording {
+        Wording { used: self.used }
+    }
+
+    /// Most recipients of one transaction.
+    pub(super) fn most_recipients(&self) -> u32 {
+        let stated = self.offered.recipients_limit();
+        let set = self.host.max_recipients;
+        let least = stated.into_iter().chain(set).min();
+        least.unwrap_or(USUAL_RECIPIENTS).max(1)
+    }
+
+    /// Most domains that they may be of.
+    pub(super) fn most_domains(&self) -> Option<u32> {
+        self.offered.recipient_domains_limit()
+    }
+}
+
+/// What MAIL and RCPT say to one session's server.
+#[derive(Clone, Copy)]
+pub(super) struct Wording {
+    used: ExtensionSet,
+}
+
+impl Wording {
+    /// MAIL for the mail, and which of its parameters nobody has asked for.
+    pub(super) fn mail_line<'m>(&self, mail: &'m Mail) -> (MailLine<'m>, ExtensionSet) {
+        let (envelope, content) = (mail.message.envelope(), mail.message.content());
+        let body = match content.body_kind() {
+            Some(Body::SevenBit) => None,
+            // What nobody has looked at may be anything.
+            kind => kind.or(Some(Body::EightBitMime)),
+        };
+        let size = content.size_estimate();
+        let line = MailLine::new(envelope.from())
+            .size(size)
+            .body(body)
+            .utf8(!envelope.is_ascii() || mail.message.needs().contains(Extension::SmtpUtf8))
+            .parameters(envelope.mail_parameters())
+            .offered(self.used);
+        let unasked = [
+            size.map(|_| Extension::Size),
+            body.filter(|body| *body == Body::EightBitMime).map(Body::extension),
+        ];
+        (line, unasked.into_iter().flatten().filter(|extension| self.used.contains(*extension)).collect())
+    }
+
+    /// RCPT for the recipient at this place.
+    pub(super) fn rcpt_line<'m>(&self, mail: &'m Mail, place: u32) -> Option<RcptLine<'m>> {
+        let envelope = mail.message.envelope();
+        let to = envelope.recipients().get(place as usize)?;
+        let parameters = envelope.recipient_parameters(place as usize);
+        Some(RcptLine::new(to).parameters(parameters).offered(self.used))
+    }
+}
+
+/// The extensions without which the mail cannot be sent as it is.
+fn needs(mail: &Mail, host: &HostSettings) -> ExtensionSet {
+    let message = &mail.message;
+    let mut needs = message.needs();
+    if !message.envelope().is_ascii() {
+        needs = needs.with(Extension::SmtpUtf8);
+    }
+    match message.content().body_kind() {
+        Some(Body::BinaryMime) => needs.with(Extension::BinaryMime).with(Extension::Chunking),
+        Some(Body::EightBitMime) if !host.eight_bit_anyway => needs.with(Extension::EightBitMime),
+        _ => needs,
+    }
+}

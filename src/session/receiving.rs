@@ -1,0 +1,188 @@
+//! What the server says: replies are matched with what is owed, in order, and
+//! whatever nobody asked for is a failure.
+
+use std::time::Instant;
+
+use super::flight::{Answered, Owed, Piece, Step, is_challenge, is_pass};
+use super::{Session, Transaction};
+use crate::failure::Failure;
+use crate::reply::{self, Found, Reply, ReplyCode};
+use crate::timeouts::after;
+
+/// Octets of text that are kept for each reply owed, beyond [`reply::MAX_REPLY`]
+/// for one of them: RFC 5321 §4.5.3.1.5 lets a line be so long.
+const TEXT_PER_REPLY: usize = 512;
+
+/// Stands for no recipient, where a reply is for all of them.
+const NOBODY: u32 = u32::MAX;
+
+impl Session {
+    /// The server sent `bytes`.
+    pub fn receive(&mut self, bytes: &[u8], now: Instant) {
+        let was_sound = self.failure.is_none();
+        let mut rest = bytes;
+        while !rest.is_empty() && self.failure.is_none() && !self.spent {
+            let Some(owed) = self.owed.front().copied() else { return self.unsolicited(rest) };
+            let is_unbegun = self.written == self.flight_start && owed.step != Step::Greeting;
+            if is_unbegun || self.is_chunk_unbegun() {
+                return self.unsolicited(rest);
+            }
+            let fed = self.reader.feed(rest);
+            let (taken, left) = rest.split_at_checked(fed.consumed).unwrap_or((rest, &[]));
+            self.text.extend_from_slice(taken);
+            rest = left;
+            match fed.found {
+                _ if self.text.len() > self.most_text() => self.fail(Failure::TooLong),
+                Found::Partial => {}
+                Found::Reply(code) => {
+                    self.withhold_secrets(code);
+                    self.answered(owed, code, now);
+                }
+                Found::Garbage => self.fail(Failure::Garbage),
+                Found::TooLong => self.fail(Failure::TooLong),
+            }
+        }
+        // A content that broke off has ended the flight, and there is more.
+        let has_broken_off = matches!(self.failure, Some(Failure::Content(_)));
+        if was_sound && !self.spent && !rest.is_empty() && has_broken_off {
+            self.fall_out_of_step();
+        }
+    }
+
+    fn most_text(&self) -> usize {
+        let others = (self.asked as usize).saturating_sub(1);
+        reply::MAX_REPLY.saturating_add(others.saturating_mul(TEXT_PER_REPLY))
+    }
+
+    fn unsolicited(&mut self, bytes: &[u8]) {
+        let shown = Reply::parse_first(bytes).filter(|_| !self.is_concealed(bytes));
+        self.fail(Failure::Unsolicited(shown.map(|reply| reply.to_owned())));
+        self.fall_out_of_step();
+    }
+
+    fn unexpected(&mut self, code: ReplyCode) {
+        self.fail(Failure::Unexpected(code));
+        self.fall_out_of_step();
+    }
+
+    /// There was a reply too many. Where more than one was owed nobody knows
+    /// which one, so that none of this flight's is taken for an answer: what they
+    /// were for counts as unanswered.
+    fn fall_out_of_step(&mut self) {
+        if self.asked > 1 && self.has_flight_begun() {
+            self.is_out_of_step = true;
+            while let Some(answered) = self.answers.pop_back() {
+                self.owed.push_front(answered.owed);
+            }
+        }
+    }
+
+    fn answered(&mut self, owed: Owed, code: ReplyCode, now: Instant) {
+        let refused = code.is_transient() || code.is_permanent();
+        let is_early = !self.is_awaited_out();
+        // A refusal in the middle of the content is believed; nothing more of
+        // it is sent, so the connection is of no further use.
+        if is_early && !(owed.step == Step::Content && refused) {
+            return self.unexpected(code);
+        }
+        if !refused && !is_pass(owed.step, code) && !is_challenge(owed.step, code) {
+            return self.unexpected(code);
+        }
+        let is_spoilt = owed.step == Step::Content && self.spoilt == Some(owed.mail);
+        if is_spoilt && owed.piece == Piece::LastChunk && !refused {
+            // It lacks a chunk: nobody knows what was taken.
+            return self.unexpected(code);
+        }
+        let owed = self.take_owed(owed, is_early);
+        if is_early || code.is_closing() {
+            self.spend();
+        }
+        match owed.step {
+            Step::Greeting => return self.greeted(code, now),
+            Step::Ehlo | Step::Helo => return self.introduced(owed.step, code, now),
+            Step::StartTls => return self.upgrade_answered(code, now),
+            Step::Auth if !self.auth_answered(code, now) => return,
+            Step::Content if owed.piece == Piece::Chunk && !refused => self.forget_text(),
+            _ => {
+                self.note(owed, code, refused);
+                self.answers.push_back(Answered { owed, code, text_end: self.text.len(), at: now });
+            }
+        }
+        if !self.owed.is_empty() {
+            self.deadline = Some(after(now, self.current_timeout()));
+        }
+        self.fail_if_broken();
+    }
+
+    /// How far the server is now with its transaction.
+    fn note(&mut self, owed: Owed, code: ReplyCode, refused: bool) {
+        match owed.step {
+            Step::Mail => {
+                self.transaction = Transaction::Begun;
+                self.accepted.clear();
+            }
+            Step::Rcpt if !refused && self.is_lmtp => self.accepted.push(owed.recipient),
+            Step::Rset if !refused => self.transaction = Transaction::None,
+            Step::Data if !refused => self.transaction = Transaction::Content,
+            Step::Data => self.opened = None,
+            Step::Content if owed.piece != Piece::Whole && refused => self.chunk_refused(owed, code),
+            Step::Content if !self.spent || code.is_closing() => self.transaction = Transaction::None,
+            _ => {}
+        }
+    }
+
+    /// A chunk was refused. Where it was not the last one nothing more is sent, and
+    /// the connection is given up when what was sent is answered: servers are known
+    /// that read what is left of a chunk as commands.
+    fn chunk_refused(&mut self, owed: Owed, code: ReplyCode) {
+        // So does one that does not know BDAT, or not here.
+        if matches!(code.as_u16(), 500 | 502) {
+            self.fail_at(Step::Content, Failure::Unexpected(code));
+            self.failed_mail = owed.mail;
+            return;
+        }
+        self.transaction = if owed.is_of_many { Transaction::None } else { Transaction::Begun };
+        if owed.piece == Piece::Chunk {
+            self.spoilt = Some(owed.mail);
+            // There is no transaction any more, and so one reply to what is left.
+            self.accepted.clear();
+            self.is_worn = true;
+            self.drop_unmade();
+        }
+    }
+
+    /// The reply that was owed first has come. In LMTP a content owes one for
+    /// each recipient that was accepted, which is known by now (RFC 2033 §4.2).
+    /// One that comes before the content was out is for all of them.
+    fn take_owed(&mut self, owed: Owed, is_early: bool) -> Owed {
+        self.owed.pop_front();
+        let is_last_piece = owed.step == Step::Content && owed.piece != Piece::Chunk;
+        if owed.is_of_many {
+            return owed;
+        }
+        if !self.is_lmtp || !is_last_piece || is_early || self.accepted.is_empty() {
+            return Owed { recipient: if is_last_piece { NOBODY } else { owed.recipient }, ..owed };
+        }
+        let mut accepted = std::mem::take(&mut self.accepted);
+        let first = accepted.first().copied().unwrap_or_default();
+        let owed = Owed { is_of_many: true, ..owed };
+        for recipient in accepted.drain(1..).rev() {
+            self.owed.push_front(Owed { recipient, ..owed });
+            self.asked += 1;
+        }
+        accepted.clear();
+        self.accepted = accepted;
+        Owed { recipient: first, ..owed }
+    }
+
+    /// The connection is of no further use, and nothing that is owed will come.
+    fn spend(&mut self) {
+        self.spent = true;
+        self.parts.clear();
+    }
+
+    /// What a chunk's acceptance says is of no interest.
+    fn forget_text(&mut self) {
+        self.text.truncate(self.answers.back().map_or(self.text_judged, |answered| answered.text_end));
+    }
+}
