@@ -180,7 +180,8 @@ impl Host {
     /// # let _ = host;
     /// ```
     ///
-    /// A certificate is checked against [`Tls::server_name`] then. Where the system
+    /// There is no address to say in EHLO or LHLO, so set a name ([`Host::hello`]):
+    /// by default it is `[127.0.0.1]`. A certificate is checked against [`Tls::server_name`]. Where the system
     /// has no such sockets, connecting fails.
     pub fn unix(path: impl Into<PathBuf>) -> Host {
         let path = path.into();

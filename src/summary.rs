@@ -61,7 +61,8 @@ pub struct HostSummary {
     pub mails: Tally,
     /// Their recipients.
     pub recipients: Tally,
-    /// Attempts on its lanes that were followed by another.
+    /// Attempts on its lanes that were followed by another, further transactions of
+    /// a mail with many recipients included.
     pub requeued: u64,
     /// The most that is pipelined to it: what was set, unless it did not stand that.
     pub pipeline: Pipeline,
@@ -84,7 +85,8 @@ pub struct Summary {
     pub mails: Tally,
     /// Outcomes of recipients; `partial` stays 0.
     pub recipients: Tally,
-    /// Times that a message was put back to be tried again.
+    /// Times that a message was put back to be tried again, further transactions of
+    /// a mail with many recipients included.
     pub requeued: u64,
     /// Batches run.
     pub batches: u64,

@@ -3,11 +3,19 @@
 use super::Mailer;
 use crate::coordinator::NoReply;
 use crate::error::Error;
+use crate::extensions::ExtensionSet;
 use crate::host::LaneId;
 use crate::inquiry::Inquiry;
 use crate::reply::ReplyBuf;
 
 impl Mailer {
+    /// What the server of this lane offers on its present connection; `None` when
+    /// there is no such lane, or it has none.
+    pub fn offers(&self, lane: LaneId) -> Option<ExtensionSet> {
+        let known = self.coordinator.lanes().iter().find(|known| known.id() == lane);
+        known.filter(|lane| lane.session().is_ready()).map(|lane| lane.session().extensions().set())
+    }
+
     /// Asks the server of one lane, when the lane is in no batch, and gives its
     /// reply, whatever that says. Due batches run meanwhile. What cannot be in
     /// the middle of a transaction is never asked there.

@@ -18,6 +18,8 @@ fn every_question_has_its_reply() {
     let log = Log::default();
     run(async {
         let mut mailer = builder(&log).host(host(&sink)).threads(2).connect().await.unwrap();
+        let offers = mailer.offers(FIRST).unwrap();
+        assert!(offers.contains(smtp_bulk::Extension::Etrn) && !offers.contains(smtp_bulk::Extension::Size));
         for (inquiry, code) in [
             (Inquiry::Noop, 250),
             (Inquiry::Rset, 250),

@@ -565,6 +565,144 @@ fn in_lmtp_each_reply_counts_for_its_recipient_whatever_was_said_before() {
     assert_eq!(script.notes.told[0].recipients, ["ann@example.net refused", "bob@example.net delivered"]);
 }
 
+/// One lane that speaks LMTP by BDAT, to a server that answers the content for each
+/// accepted recipient as it is told, the first time that it is asked about it.
+fn lmtp(most_recipients: u32, codes: &'static [(&'static str, &'static str)]) -> Script {
+    let mut script = Script::with(&[1], BatchSettings::default(), |host| {
+        host.is_lmtp = true;
+        host.pipeline = Pipeline::Full;
+        host.max_recipients = Some(most_recipients);
+    });
+    let (mut accepted, mut answered) = (Vec::new(), Vec::new());
+    script.serve(move |asked| match asked.what {
+        "LHLO" => Some(Does::Say(CHUNKS)),
+        "MAIL" => {
+            accepted.clear();
+            None
+        }
+        "RCPT" => {
+            accepted.push(asked.line.to_owned());
+            None
+        }
+        "BDAT" => {
+            let mut reply = |to: &String| {
+                let own = codes.iter().find(|(name, _)| to.contains(name)).filter(|_| !answered.contains(to));
+                answered.push(to.clone());
+                own.map_or("250 ok\r\n", |(_, reply)| reply)
+            };
+            let replies: String = accepted.iter().map(&mut reply).collect();
+            Some(Does::Say(replies.leak()))
+        }
+        _ => None,
+    });
+    script.open();
+    script
+}
+
+const FOUR: [&str; 4] = ["ann@x.example", "bob@x.example", "cy@x.example", "dan@x.example"];
+
+#[test]
+fn in_lmtp_the_order_of_the_replies_makes_no_difference() {
+    for codes in [
+        &[("ann", "451 busy\r\n"), ("cy", "451 busy\r\n")],
+        &[("bob", "451 busy\r\n"), ("dan", "451 busy\r\n")],
+    ] {
+        let mut script = lmtp(2, codes);
+        script.take(mail_to(1, &FOUR));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "delivered", 2)], "{codes:?}");
+        let said = script.said(lane(0, 0)).join(" ");
+        assert_eq!(said.matches("RCPT").count(), 6, "two were asked for a second time: {said}");
+    }
+}
+
+#[test]
+fn in_lmtp_a_drop_is_for_the_recipient_that_it_was_said_about() {
+    for codes in
+        [&[("ann", "451 busy\r\n"), ("bob", "550 no\r\n")], &[("ann", "550 no\r\n"), ("bob", "451 busy\r\n")]]
+    {
+        let mut script = lmtp(2, codes);
+        script.decide(|event| match event.reply().map(|reply| reply.code().as_u16()) {
+            Some(550) => Verdict::DEFAULT.drop_message(),
+            _ => Verdict::DEFAULT,
+        });
+        script.take(mail_to(1, &FOUR[..2]));
+        script.finish();
+        let outcomes = script.notes.told[0].recipients.join(" ");
+        assert!(outcomes.contains("dropped") && outcomes.contains("delivered"), "{codes:?}: {outcomes}");
+    }
+}
+
+#[test]
+fn in_lmtp_a_421_leaves_those_without_a_reply_in_doubt() {
+    let mut script = lmtp(5, &[("bob", "421 closing\r\n")]);
+    script.take(mail_to(1, &FOUR[..3]));
+    script.finish();
+    let told = &script.notes.told[0].recipients;
+    let expected = ["ann@x.example delivered", "bob@x.example delivered", "cy@x.example in_doubt"];
+    assert_eq!(*told, expected, "bob's 421 is bob's, who is tried again");
+}
+
+#[test]
+fn a_server_that_ends_an_idle_session_has_taught_nothing_about_pipelining() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.take(mail(1));
+    script.finish();
+    let now = script.now;
+    script.take(mail(2));
+    script.settle();
+    script.lane_mut(lane(0, 0)).session_mut().receive(b"421 idle\r\n", now);
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1)]);
+    assert_eq!(script.coordinator.take_lesson(), None);
+}
+
+#[test]
+fn the_server_has_its_lone_dot_before_the_batch_is_over() {
+    let mut script = flights(1, DOTS, Pipeline::Envelope, 1);
+    script.serve(offering(DOTS, |asked| (asked.what == "RCPT").then_some(Does::Say("550 no\r\n"))));
+    script.take(mail(1));
+    script.coordinator.set_flushing(true);
+    script.settle();
+    script.step();
+    assert_eq!(script.coordinator.open_mails(), 0);
+    assert!(script.progress.batch_running && script.coordinator.is_in_content());
+    script.step();
+    assert!(!script.progress.batch_running && !script.coordinator.is_in_content());
+}
+
+#[test]
+fn other_credentials_open_a_lane_anew_that_stands_at_a_354() {
+    let mut script = flights(1, DOTS, Pipeline::Full, 1);
+    script.coordinator.set_feeding(true);
+    script.take(mail(1));
+    script.settle();
+    script.step();
+    assert_eq!(script.progress.hungry, 1);
+    let credentials = crate::auth::Credentials::password("ann", "secret").allow_without_tls();
+    script.coordinator.authenticate(&credentials, script.now);
+    script.serve(|asked| (asked.what == "EHLO").then_some(Does::Say("250-mx\r\n250 AUTH PLAIN\r\n")));
+    script.coordinator.set_feeding(false);
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+    assert!(script.lane(lane(0, 0)).session().is_authenticated());
+}
+
+#[test]
+fn bdat_that_is_not_known_costs_no_other_mail_an_attempt() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 2);
+    let mut chunks = 0;
+    script.serve(offering(CHUNKS, move |asked| {
+        chunks += u32::from(asked.what == "BDAT");
+        (asked.what == "BDAT" && chunks == 1).then_some(Does::Say("502 what?\r\n"))
+    }));
+    script.take(mail(1));
+    script.take(mail(2));
+    script.finish();
+    let hangs = script.notes.seen.iter().filter(|seen| seen.kind == EventKind::Hang).count();
+    assert_eq!(hangs, 0, "{:?}", script.mail_events());
+}
+
 // ---- questions --------------------------------------------------------------
 
 #[test]
@@ -584,6 +722,38 @@ fn a_lane_whose_last_mail_was_refused_can_be_asked() {
         assert_eq!(script.said(lane(0, 0)).join(" "), said);
         assert!(matches!(script.coordinator.take_answer(lane(0, 0)), Some(Ok(_))));
     }
+}
+
+#[test]
+fn a_verdict_at_mail_leaves_the_doubt_about_a_content_that_is_out() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.decide(|event| match (event.kind, event.step) {
+        (EventKind::Pass, Step::Mail) => Verdict::DEFAULT.drop_message(),
+        _ => Verdict::DEFAULT,
+    });
+    script.serve(offering(CHUNKS, |asked| (asked.what == "BDAT").then_some(Does::Close)));
+    script.take(mail(1));
+    script.coordinator.set_flushing(true);
+    script.run();
+    assert_eq!(script.outcomes(), [(1, "in_doubt", 1)]);
+}
+
+#[test]
+fn who_was_not_answered_behind_too_many_recipients_is_in_doubt() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    let mut is_first = true;
+    script.serve(offering(CHUNKS, move |asked| match asked.line {
+        line if is_first && line.contains("bob") => Some(Does::Say("452 too many\r\n")),
+        line if is_first && line.contains("cid") => {
+            is_first = false;
+            Some(Does::Close)
+        }
+        _ => None,
+    }));
+    script.take(mail_to(1, &["ann@example.net", "bob@example.net", "cid@example.net"]));
+    script.finish();
+    let expected = ["ann@example.net in_doubt", "bob@example.net delivered", "cid@example.net in_doubt"];
+    assert_eq!(script.notes.told[0].recipients, expected);
 }
 
 // ---- lockstep ---------------------------------------------------------------
