@@ -13,7 +13,10 @@
 use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
+use std::slice;
 use std::str::FromStr;
+use std::sync::Arc;
 
 mod attached;
 mod grammar;
@@ -41,7 +44,8 @@ pub const MAX_RECIPIENTS: usize = 100_000;
 /// The sender of a mail, as it goes into `MAIL FROM:<…>`; it may be null.
 ///
 /// The null reverse-path is for mail that must not be bounced (RFC 5321 §4.5.5). Comparison is
-/// octet by octet: a domain in other letter case is another value.
+/// octet by octet: a domain in other letter case is another value. Clones share the text, so that
+/// the mails of one sender need it once.
 ///
 /// ```
 /// use smtp_bulk::envelope::ReversePath;
@@ -53,7 +57,7 @@ pub const MAX_RECIPIENTS: usize = 100_000;
 /// # Ok::<(), smtp_bulk::envelope::AddressError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ReversePath(Text);
+pub struct ReversePath(Text<Arc<str>>);
 
 impl ReversePath {
     /// The null reverse-path, `<>` on the wire.
@@ -144,7 +148,7 @@ impl fmt::Display for ReversePath {
 /// # Ok::<(), smtp_bulk::envelope::AddressError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ForwardPath(Text);
+pub struct ForwardPath(Text<Box<str>>);
 
 impl ForwardPath {
     /// The address as it was given, without angle brackets.
@@ -318,7 +322,7 @@ impl fmt::Display for Domain {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Envelope {
     from: ReversePath,
-    to: Box<[ForwardPath]>,
+    to: Recipients,
     attached: Option<Box<Attached>>,
 }
 
@@ -335,7 +339,7 @@ impl Envelope {
         if to.len() > MAX_RECIPIENTS {
             return Err(EnvelopeError::TooManyRecipients);
         }
-        Ok(Self { from, to: to.into_boxed_slice(), attached: None })
+        Ok(Self { from, to: to.into(), attached: None })
     }
 
     /// Checks addresses and puts them together; reads at most [`MAX_RECIPIENTS`] + 1 of them.
@@ -377,6 +381,51 @@ impl Envelope {
     #[must_use]
     pub fn into_parts(self) -> (ReversePath, Vec<ForwardPath>) {
         (self.from, self.to.into_vec())
+    }
+}
+
+/// The recipients of an envelope: one, as most mails have, needs no memory but its own.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Recipients {
+    One(ForwardPath),
+    Many(Box<[ForwardPath]>),
+}
+
+impl Recipients {
+    fn into_vec(self) -> Vec<ForwardPath> {
+        match self {
+            Self::One(path) => vec![path],
+            Self::Many(paths) => paths.into_vec(),
+        }
+    }
+}
+
+impl From<Vec<ForwardPath>> for Recipients {
+    fn from(mut paths: Vec<ForwardPath>) -> Self {
+        match paths.pop() {
+            Some(only) if paths.is_empty() => Self::One(only),
+            last => {
+                paths.extend(last);
+                Self::Many(paths.into())
+            }
+        }
+    }
+}
+
+impl Deref for Recipients {
+    type Target = [ForwardPath];
+
+    fn deref(&self) -> &[ForwardPath] {
+        match self {
+            Self::One(path) => slice::from_ref(path),
+            Self::Many(paths) => paths,
+        }
+    }
+}
+
+impl fmt::Debug for Recipients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -92,7 +92,7 @@ impl Wording {
         let line = MailLine::new(envelope.from())
             .size(size)
             .body(body)
-            .utf8(!envelope.is_ascii() || mail.message.needs().contains(Extension::SmtpUtf8))
+            .utf8(!mail.is_ascii || mail.message.needs().contains(Extension::SmtpUtf8))
             .parameters(envelope.mail_parameters())
             .offered(self.used);
         let unasked = [
@@ -115,7 +115,7 @@ impl Wording {
 fn needs(mail: &Mail, host: &HostSettings) -> ExtensionSet {
     let message = &mail.message;
     let mut needs = message.needs();
-    if !message.envelope().is_ascii() {
+    if !mail.is_ascii {
         needs = needs.with(Extension::SmtpUtf8);
     }
     match message.content().body_kind() {

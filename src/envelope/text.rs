@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
@@ -16,21 +17,26 @@ use super::{MAX_DOMAIN, MAX_PATH};
 /// character.
 const BETWEEN: char = '\0';
 
+/// How a text is kept: by its owner alone, or shared by all who have a copy.
+pub(super) trait Kept: Deref<Target = str> + for<'a> From<&'a str> + From<String> {}
+
+impl<S: Deref<Target = str> + for<'a> From<&'a str> + From<String>> Kept for S {}
+
 /// A checked address: the text as given; or where it differs, [`BETWEEN`], that text, [`BETWEEN`] and
 /// the text as sent.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Text(Box<str>);
+pub(super) struct Text<S>(S);
 
-impl Text {
+impl<S: Kept> Text<S> {
     /// Nothing, in both forms.
-    pub(super) fn empty() -> Text {
-        Text(Box::default())
+    pub(super) fn empty() -> Text<S> {
+        Text("".into())
     }
 
     /// A text that has passed the grammar. A local part within ASCII makes the domain go out in its
     /// `xn--` form; with any other the address needs SMTPUTF8 anyway, and is sent as it was given
     /// (RFC 6531 §3.2).
-    pub(super) fn new(given: &str) -> Result<Text, AddressError> {
+    pub(super) fn new(given: &str) -> Result<Text<S>, AddressError> {
         Ok(Text(match converted(given)? {
             Some(wire) => format!("{BETWEEN}{given}{BETWEEN}{wire}").into(),
             None => given.into(),
@@ -38,7 +44,7 @@ impl Text {
     }
 
     /// The same, without another allocation where the text may be kept as it is.
-    pub(super) fn owned(given: String) -> Result<Text, AddressError> {
+    pub(super) fn owned(given: String) -> Result<Text<S>, AddressError> {
         if given.is_ascii() { Ok(Text(given.into())) } else { Text::new(&given) }
     }
 
@@ -56,7 +62,7 @@ impl Text {
     }
 }
 
-impl fmt::Debug for Text {
+impl<S: Kept> fmt::Debug for Text<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.given(), f)
     }
