@@ -21,6 +21,14 @@ impl ReplyCode {
         if code >= 200 && code <= 599 { Some(ReplyCode(code)) } else { None }
     }
 
+    fn from_digits(digits: [u8; 3]) -> Option<ReplyCode> {
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let [hundreds, tens, ones] = digits.map(|digit| u16::from(digit - b'0'));
+        ReplyCode::new(hundreds * 100 + tens * 10 + ones)
+    }
+
     /// The code as a number.
     pub const fn as_u16(self) -> u16 {
         self.0
@@ -268,6 +276,11 @@ pub(crate) struct ReplyReader {
 impl ReplyReader {
     /// Reads until one reply is complete or `input` ends.
     pub(crate) fn feed(&mut self, input: &[u8]) -> Fed {
+        if self.total == 0
+            && let Some(fed) = whole_line(input)
+        {
+            return fed;
+        }
         let mut consumed = 0;
         while let Some(rest) = input.get(consumed..).filter(|rest| !rest.is_empty()) {
             let end = memchr::memchr(b'\n', rest);
@@ -293,6 +306,10 @@ impl ReplyReader {
     }
 
     fn keep_head(&mut self, piece: &[u8]) {
+        if let (0, Some(head)) = (self.line, piece.first_chunk()) {
+            self.head = *head;
+            return;
+        }
         let room = self.head.iter_mut().skip(self.line);
         for (kept, octet) in room.zip(piece) {
             *kept = *octet;
@@ -301,20 +318,17 @@ impl ReplyReader {
 
     /// Garbage is refused at its first octets, not when its line ends.
     fn is_plausible(&self) -> bool {
-        let seen = self.head.get(..self.line.min(4)).unwrap_or_default();
-        seen.iter().enumerate().all(|(at, octet)| match at {
-            0 => matches!(octet, b'2'..=b'5'),
-            1 | 2 => octet.is_ascii_digit(),
-            _ => matches!(octet, b' ' | b'-' | b'\r' | b'\n'),
-        })
+        let [hundreds, tens, ones, separator] = self.head;
+        (self.line < 1 || matches!(hundreds, b'2'..=b'5'))
+            && (self.line < 2 || tens.is_ascii_digit())
+            && (self.line < 3 || ones.is_ascii_digit())
+            && (self.line < 4 || matches!(separator, b' ' | b'-' | b'\r' | b'\n'))
     }
 
     fn end_line(&mut self) -> Found {
         let length = std::mem::take(&mut self.line);
-        let [hundreds, tens, ones, separator] = self.head;
-        let digit = |octet: u8| u16::from(octet.wrapping_sub(b'0'));
-        let number = digit(hundreds) * 100 + digit(tens) * 10 + digit(ones);
-        let code = match ReplyCode::new(number) {
+        let [digits @ .., separator] = self.head;
+        let code = match ReplyCode::from_digits(digits) {
             Some(code) if length >= 4 => code,
             _ => return Found::Garbage,
         };
@@ -328,6 +342,14 @@ impl ReplyReader {
         *self = ReplyReader::default();
         Found::Reply(code)
     }
+}
+
+/// A reply of one line that is there as a whole, as nearly all are.
+fn whole_line(input: &[u8]) -> Option<Fed> {
+    let [digits @ .., b' '] = *input.first_chunk::<4>()? else { return None };
+    let code = ReplyCode::from_digits(digits)?;
+    let consumed = memchr::memchr(b'\n', input)? + 1;
+    (consumed <= MAX_REPLY_LINE).then_some(Fed { found: Found::Reply(code), consumed })
 }
 
 /// A complete reply's text within the flight's buffer.

@@ -87,7 +87,7 @@ pub(super) struct Desk {
     capacity: usize,
     ledger: Ledger,
     /// The hosts' names.
-    hosts: Vec<Arc<str>>,
+    hosts: Vec<String>,
     /// One for each host.
     pub(super) gates: Vec<Gate>,
     /// What has been learnt about each host.
@@ -109,7 +109,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new(settings: BatchSettings, capacity: usize, hosts: &[Arc<HostSettings>]) -> Desk {
-        let names = hosts.iter().map(|host| Arc::from(host.name.as_str())).collect();
+        let names = hosts.iter().map(|host| host.name.clone()).collect();
         let named =
             |host: &Arc<HostSettings>| HostSummary { name: host.name.clone(), ..HostSummary::default() };
         let summary = Summary { hosts: hosts.iter().map(named).collect(), ..Summary::default() };
@@ -167,13 +167,7 @@ impl Desk {
 
     /// Calls a callback. A panic waits until nothing is half done.
     pub(super) fn guard<T>(&mut self, call: impl FnOnce() -> T) -> Option<T> {
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(said) => Some(said),
-            Err(payload) => {
-                self.panic.get_or_insert(payload);
-                None
-            }
-        }
+        guarded(&mut self.panic, call)
     }
 
     /// Passes on what a callback panicked with.
@@ -382,10 +376,10 @@ impl Desk {
         if finished {
             self.restarts = 0;
         }
-        let host = lane.and_then(|lane| self.hosts.get(lane.host as usize).cloned());
-        let report = Report { message, outcome, attempts, step, lane, host: host.as_deref(), endings };
-        self.count_recipients(&report);
-        self.guard(|| handler.report(report));
+        let host = lane.and_then(|lane| self.hosts.get(lane.host as usize)).map(String::as_str);
+        let report = Report { message, outcome, attempts, step, lane, host, endings };
+        count_recipients(&mut self.summary, &report);
+        guarded(&mut self.panic, || handler.report(report));
         finished
     }
 
@@ -393,15 +387,6 @@ impl Desk {
         self.summary.mails.count(outcome, times);
         if let Some(host) = self.host(lane) {
             host.mails.count(outcome, times);
-        }
-    }
-
-    fn count_recipients(&mut self, report: &Report<'_>) {
-        for recipient in report.recipients() {
-            self.summary.recipients.count(&recipient.outcome, 1);
-            if let Some(host) = self.host(report.lane) {
-                host.recipients.count(&recipient.outcome, 1);
-            }
         }
     }
 
@@ -414,5 +399,26 @@ impl Desk {
 
     pub(super) fn host(&mut self, lane: Option<LaneId>) -> Option<&mut HostSummary> {
         self.summary.hosts.get_mut(lane?.host as usize)
+    }
+}
+
+/// Where the call panics, that is kept for when nothing is half done.
+fn guarded<T>(panic: &mut Option<Box<dyn Any + Send>>, call: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(said) => Some(said),
+        Err(payload) => {
+            panic.get_or_insert(payload);
+            None
+        }
+    }
+}
+
+fn count_recipients(summary: &mut Summary, report: &Report<'_>) {
+    let mut host = report.lane.and_then(|lane| summary.hosts.get_mut(lane.host as usize));
+    for recipient in report.recipients() {
+        summary.recipients.count(&recipient.outcome, 1);
+        if let Some(host) = &mut host {
+            host.recipients.count(&recipient.outcome, 1);
+        }
     }
 }
