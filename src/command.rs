@@ -2,7 +2,6 @@
 //! checked types, so that no command can carry a line end of its own.
 
 use std::fmt;
-use std::io::Write;
 
 use crate::envelope::{Domain, ForwardPath, ReversePath};
 use crate::parameters::MAX_RAW;
@@ -141,8 +140,8 @@ impl Command<'_> {
             Command::Rcpt(line) => line.encode(out),
             Command::Data => append(out, ["DATA\r\n"]),
             Command::Bdat { size, last } => {
-                // A vector takes whatever is written to it.
-                let _ = write!(out, "BDAT {size}{}\r\n", if *last { " LAST" } else { "" });
+                let end = if *last { " LAST\r\n" } else { "\r\n" };
+                append(out, ["BDAT ", itoa::Buffer::new().format(*size), end]);
             }
             Command::Rset => append(out, ["RSET\r\n"]),
             Command::Noop => append(out, ["NOOP\r\n"]),

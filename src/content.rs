@@ -7,8 +7,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::outgoing::Octets;
 use crate::parameters::Body;
-use crate::stuffing::Measure;
+use crate::stuffing::{self, Measure};
 
 mod error;
 mod header;
@@ -30,13 +31,20 @@ type Open = dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync;
 
 #[derive(Clone)]
 enum Source {
-    Static(&'static [u8]),
-    Shared(Arc<[u8]>),
-    Owned(Arc<Vec<u8>>),
+    Held(Octets),
     File(Arc<Path>),
     Reader(Arc<Open>),
     Blocking(Arc<Open>),
     Merged(Arc<Merged>),
+}
+
+/// What one look at octets in memory has found, when they became a content.
+#[derive(Clone, Copy)]
+struct Found {
+    is_ascii: bool,
+    /// Nothing has to be mended of it for DATA, and for BDAT.
+    fits_dotted: bool,
+    fits_chunked: bool,
 }
 
 /// What is sent behind DATA or BDAT: header and body as octets.
@@ -63,8 +71,8 @@ pub struct Content {
     promised: u64,
     is_promised: bool,
     declared: Option<Body>,
-    /// Whether octets in memory are ASCII.
-    ascii: Option<bool>,
+    /// Of octets in memory.
+    found: Option<Found>,
 }
 
 impl Content {
@@ -123,13 +131,17 @@ impl Content {
     /// sources that are yet to be read. It says nothing of the length of lines:
     /// those above the 1,000 octets of RFC 5321 §4.5.3.1.6 are sent as they are.
     pub fn body_kind(&self) -> Option<Body> {
-        let found = self.ascii.map(|ascii| if ascii { Body::SevenBit } else { Body::EightBitMime });
+        let is_ascii = match &self.source {
+            Source::Merged(merged) => Some(merged.is_ascii()),
+            _ => self.found.map(|found| found.is_ascii),
+        };
+        let found = is_ascii.map(|ascii| if ascii { Body::SevenBit } else { Body::EightBitMime });
         self.declared.or(found)
     }
 
     /// How many octets will be sent, exactly, where it is known without reading
-    /// a source: of contents in memory and of a merge, by one quick pass over
-    /// them; and of a promised source that is sent raw.
+    /// a source: of contents in memory and of a merge, and of a promised source
+    /// that is sent raw.
     ///
     /// ```
     /// use smtp_bulk::Content;
@@ -141,15 +153,12 @@ impl Content {
     /// assert_eq!(content.framed_len(Framing::Raw), Some("a\n.b".len() as u64));
     /// ```
     pub fn framed_len(&self, framing: Framing) -> Option<u64> {
-        if framing == Framing::Raw {
-            return self.held_len().or(self.promised());
+        match &self.source {
+            Source::Held(octets) => Some(octets_len(octets, framing, self.fits(framing))),
+            Source::Merged(merged) => Some(merged.framed_len(framing)),
+            _ if framing == Framing::Raw => self.promised(),
+            _ => None,
         }
-        if let Source::Merged(merged) = &self.source {
-            return Some(merged.framed_len(framing));
-        }
-        let mut measure = Measure::new(framing);
-        measure.add(self.bytes()?);
-        Some(measure.total())
     }
 
     /// About how many octets the content has, for `SIZE=` of MAIL, where an
@@ -171,12 +180,23 @@ impl Content {
     }
 
     fn of(source: Source) -> Content {
-        let mut content = Content { source, promised: 0, is_promised: false, declared: None, ascii: None };
-        content.ascii = match &content.source {
-            Source::Merged(merged) => Some(merged.is_ascii()),
-            _ => content.bytes().map(<[u8]>::is_ascii),
-        };
-        content
+        Content { source, promised: 0, is_promised: false, declared: None, found: None }
+    }
+
+    fn held(octets: Octets) -> Content {
+        let fits_dotted = stuffing::is_unchanged(&octets, Framing::Dotted);
+        let fits_chunked = fits_dotted || stuffing::is_unchanged(&octets, Framing::Chunked);
+        let found = Found { is_ascii: octets.is_ascii(), fits_dotted, fits_chunked };
+        Content { found: Some(found), ..Content::of(Source::Held(octets)) }
+    }
+
+    /// Whether it is in memory and can be sent as it is, but for a final dot.
+    fn fits(&self, framing: Framing) -> bool {
+        self.found.is_some_and(|found| match framing {
+            Framing::Dotted => found.fits_dotted,
+            Framing::Chunked => found.fits_chunked,
+            Framing::Raw => true,
+        })
     }
 
     fn promised(&self) -> Option<u64> {
@@ -186,42 +206,45 @@ impl Content {
     /// The octets before line ends are mended, of what is in memory.
     fn held_len(&self) -> Option<u64> {
         match &self.source {
+            Source::Held(octets) => Some(octets.len() as u64),
             Source::Merged(merged) => Some(merged.raw_len()),
-            _ => self.bytes().map(|bytes| bytes.len() as u64),
-        }
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        match &self.source {
-            Source::Static(bytes) => Some(bytes),
-            Source::Shared(bytes) => Some(bytes),
-            Source::Owned(bytes) => Some(bytes),
-            Source::File(_) | Source::Reader(_) | Source::Blocking(_) | Source::Merged(_) => None,
+            Source::File(_) | Source::Reader(_) | Source::Blocking(_) => None,
         }
     }
 }
 
+/// How many octets these will be, with a final dot where the framing has one; `fits`
+/// when nothing of them has to be mended.
+fn octets_len(octets: &[u8], framing: Framing, fits: bool) -> u64 {
+    let mut measure = Measure::new(framing);
+    match octets.last() {
+        Some(&last) if fits => measure.skip(octets.len() as u64, last),
+        _ => measure.add(octets),
+    }
+    measure.total()
+}
+
 impl From<&'static [u8]> for Content {
     fn from(bytes: &'static [u8]) -> Content {
-        Content::of(Source::Static(bytes))
+        Content::held(Octets::Static(bytes))
     }
 }
 
 impl From<&'static str> for Content {
     fn from(text: &'static str) -> Content {
-        Content::of(Source::Static(text.as_bytes()))
+        Content::held(Octets::Static(text.as_bytes()))
     }
 }
 
 impl From<Arc<[u8]>> for Content {
     fn from(bytes: Arc<[u8]>) -> Content {
-        Content::of(Source::Shared(bytes))
+        Content::held(Octets::Shared(bytes))
     }
 }
 
 impl From<Vec<u8>> for Content {
     fn from(bytes: Vec<u8>) -> Content {
-        Content::of(Source::Owned(Arc::new(bytes)))
+        Content::held(Octets::Owned(Arc::new(bytes)))
     }
 }
 
@@ -235,7 +258,7 @@ impl fmt::Debug for Content {
     /// Where it comes from; never the octets, which may be private.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source: &dyn fmt::Debug = match &self.source {
-            Source::Static(_) | Source::Shared(_) | Source::Owned(_) => &"bytes",
+            Source::Held(_) => &"bytes",
             Source::File(path) => path,
             Source::Reader(_) => &"reader",
             Source::Blocking(_) => &"blocking reader",

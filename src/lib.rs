@@ -79,6 +79,7 @@ mod mailer;
 mod message;
 mod net_smtp;
 mod outcome;
+mod outgoing;
 pub mod parameters;
 pub mod reply;
 mod security;

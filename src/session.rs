@@ -37,9 +37,10 @@ use crate::content::{ContentError, ContentStream};
 use crate::envelope::Domain;
 use crate::extensions::Extensions;
 use crate::failure::Failure;
+pub use crate::outgoing::{Outgoing, Slices};
 use crate::reply::{self, ReplyReader};
 use crate::security::Security;
-use crate::timeouts::Timeouts;
+use crate::timeouts::{Timeouts, after};
 pub(crate) use flight::Room;
 pub use flight::{Answer, Flight, MOST_COMMANDS, MOST_OWED, MailTag, Step};
 use flight::{Answered, Owed, Piece};
@@ -147,7 +148,8 @@ pub struct Session {
     /// The connection is not to be used further when this flight is over.
     is_worn: bool,
     began: Option<Instant>,
-    deadline: Option<Instant>,
+    /// Since when the server has had time for the awaited reply.
+    waiting_since: Option<Instant>,
 }
 
 impl Session {
@@ -188,7 +190,7 @@ impl Session {
             spent: false,
             is_worn: false,
             began: None,
-            deadline: None,
+            waiting_since: None,
         }
     }
 
@@ -219,7 +221,7 @@ impl Session {
 
     /// Fails the session when its deadline has passed.
     pub fn check_deadline(&mut self, now: Instant) {
-        if self.is_over() || self.deadline.is_none_or(|deadline| now < deadline) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         let after = self.current_timeout();
@@ -279,14 +281,14 @@ impl Session {
         // Of a content that it has begun to answer, a server that closes has said
         // nothing for the others.
         let may_be_done = !self.spent || owed.is_of_many;
-        is_content && may_be_done && owed.ends_at.is_some_and(|end| end <= self.written)
+        is_content && may_be_done && owed.ends_at <= self.written
     }
 
     /// Whether nothing of what this flight has for the mail was handed to the
     /// connection.
     pub fn is_unsaid(&self, mail: MailTag) -> bool {
         let first = self.owed.iter().find(|owed| owed.mail == mail);
-        first.is_some_and(|owed| owed.ends_at.is_none_or(|end| end - u64::from(owed.octets) >= self.written))
+        first.is_some_and(|owed| owed.ends_at.saturating_sub(u64::from(owed.octets)) >= self.written)
     }
 
     /// Whether any reply to the current flight has come.
@@ -348,7 +350,7 @@ impl Session {
     /// The first reply that has not been judged.
     pub fn answer(&self) -> Option<Answer<'_>> {
         let answered = self.answers.front()?;
-        let raw = self.text.get(self.text_judged..answered.text_end).unwrap_or_default();
+        let raw = self.text.get(self.text_judged..answered.text_end()).unwrap_or_default();
         let reply = reply::view(answered.code, raw);
         let Owed { step, mail, recipient, piece, is_of_many, .. } = answered.owed;
         Some(Answer { step, mail, recipient, is_chunk: piece != Piece::Whole, is_of_many, reply })
@@ -371,7 +373,7 @@ impl Session {
     /// The first reply has been judged.
     pub fn answer_judged(&mut self) {
         if let Some(answered) = self.answers.pop_front() {
-            self.text_judged = answered.text_end;
+            self.text_judged = answered.text_end();
         }
     }
 
@@ -394,7 +396,8 @@ impl Session {
 
     /// When waiting ends; `None` while nothing is waited for.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.is_over() { None } else { self.deadline }
+        let since = self.waiting_since.filter(|_| !self.is_over())?;
+        Some(after(since, self.current_timeout()))
     }
 
     /// Whether the server waits for a content, or for the rest of one.

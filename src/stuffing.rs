@@ -172,6 +172,17 @@ fn must_mend<const DOTS: bool>(lines: &[u8]) -> bool {
     })
 }
 
+/// Whether a [`Stuffer`] writes just these octets, but for a final dot.
+pub(crate) fn is_unchanged(raw: &[u8], framing: Framing) -> bool {
+    let (Some(&first), Some(&last)) = (raw.first(), raw.last()) else { return true };
+    match framing {
+        Framing::Raw => true,
+        _ if first == b'\n' || last != b'\n' => false,
+        Framing::Chunked => !must_mend::<false>(raw),
+        Framing::Dotted => first != b'.' && !must_mend::<true>(raw),
+    }
+}
+
 /// Octets whose additions fit into a count of one octet.
 const COUNTED: usize = 120;
 
@@ -326,6 +337,14 @@ mod tests {
                 let mut measure = Measure::new(framing);
                 raw.chunks(random.usize(1..300)).for_each(|piece| measure.add(piece));
                 let sent = framed(framing, &raw, random.usize(1..300), 4096);
+                let dot = if framing == Framing::Dotted { &b".\r\n"[..] } else { b"" };
+                let same = sent.strip_suffix(dot) == Some(&raw);
+                assert_eq!(
+                    is_unchanged(&raw, framing),
+                    same,
+                    "{framing:?} {:?}",
+                    raw.escape_ascii().to_string()
+                );
                 assert_eq!(
                     measure.total(),
                     sent.len() as u64,

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::host::Host;
 use crate::host::LaneId;
+use crate::outgoing::Outgoing;
 use crate::tls::{Shaking, TlsStream};
 
 /// A stream that a connector of the user's makes.
@@ -73,6 +74,15 @@ where
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             match unblocked(|| self.socket.get_ref().write(bytes)) {
+                Some(written) => return Poll::Ready(written),
+                None => ready!(self.socket.poll_writable(cx))?,
+            }
+        }
+    }
+
+    fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            match unblocked(|| self.socket.get_ref().write_vectored(slices)) {
                 Some(written) => return Poll::Ready(written),
                 None => ready!(self.socket.poll_writable(cx))?,
             }
@@ -139,6 +149,17 @@ impl Plain {
         }
     }
 
+    /// The same with octets that stand in several places: in one call, but of a
+    /// user's stream, which is given the first of them.
+    fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Plain::Tcp(socket) => socket.poll_write_slices(cx, slices),
+            #[cfg(unix)]
+            Plain::Unix(socket) => socket.poll_write_slices(cx, slices),
+            Plain::Custom(stream) => stream.poll_write(cx, slices.first().map_or(&[], |first| first)),
+        }
+    }
+
     /// Hands what was written on, where the stream keeps a buffer of its own.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -187,6 +208,27 @@ impl Transport {
             Transport::Plain(plain) => plain.poll_write(cx, bytes),
             Transport::Shaking(_) => Poll::Pending,
             Transport::Tls(stream) => stream.poll_write(bytes),
+        }
+    }
+
+    /// Whether it writes octets that stand in several places by one call.
+    pub(crate) fn takes_slices(&self) -> bool {
+        matches!(self, Transport::Plain(plain) if !matches!(plain, Plain::Custom(_)))
+    }
+
+    /// Writes what fits of what is to go out; otherwise `cx` is woken when more may
+    /// fit.
+    pub(crate) fn poll_write_outgoing(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: &Outgoing,
+    ) -> Poll<io::Result<usize>> {
+        match (self, outgoing.as_slice()) {
+            (transport, Some(octets)) => transport.poll_write(cx, octets),
+            (Transport::Plain(plain), None) => plain.poll_write_slices(cx, &outgoing.slices()),
+            (transport, None) => {
+                transport.poll_write(cx, outgoing.slices().first().map_or(&[], |first| first))
+            }
         }
     }
 

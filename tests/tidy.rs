@@ -17,6 +17,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
             "extensions",
             "content",
             "stuffing",
+            "outgoing",
             "parameters",
             "message",
             "fault",

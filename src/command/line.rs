@@ -75,7 +75,7 @@ impl<'a> MailLine<'a> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         append(out, ["MAIL FROM:<", self.from.wire(), ">"]);
         if let Some(octets) = self.size.filter(|_| self.offers(Extension::Size)) {
-            parameter(out, "SIZE=", octets);
+            append(out, [" SIZE=", itoa::Buffer::new().format(octets)]);
         }
         if let Some(body) = self.body.filter(|body| self.offers(body.extension())) {
             append(out, [" BODY=", body.as_str()]);

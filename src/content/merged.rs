@@ -5,7 +5,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::stream::Copied;
 use crate::stuffing::{Framing, Measure, Stuffer};
 
 /// A template's texts and the slots between them, in the order of the mail.
@@ -186,19 +185,18 @@ impl MergedStream {
         self.merged.framed_len(framing)
     }
 
-    /// Copies until the end, or until `out` holds `limit` octets or a few more.
-    pub(super) fn copy(&mut self, stuffer: &mut Stuffer, out: &mut Vec<u8>, limit: usize) -> Copied {
-        let mut octets = 0;
+    /// Copies until the end, or until `out` holds `limit` octets or a few more;
+    /// says whether that was all.
+    pub(super) fn copy(&mut self, stuffer: &mut Stuffer, out: &mut Vec<u8>, limit: usize) -> bool {
         while let Some(piece) = self.merged.layout.pieces.get(self.piece).copied() {
             if out.len() >= limit {
-                return Copied { octets, ended: false };
+                return false;
             }
             let is_used_up = match piece {
-                Piece::Text(text) => self.copy_text(text, stuffer, out, limit, &mut octets),
+                Piece::Text(text) => self.copy_text(text, stuffer, out, limit),
                 Piece::Slot(slot) => {
                     let rest = self.merged.slot(slot).get(self.used..).unwrap_or_default();
                     let copied = stuffer.copy(rest, out, limit);
-                    octets += copied as u64;
                     let is_used_up = copied == rest.len();
                     self.used += copied;
                     is_used_up
@@ -209,18 +207,11 @@ impl MergedStream {
                 self.used = 0;
             }
         }
-        Copied { octets, ended: true }
+        true
     }
 
     /// Whether the text is used up; its octets are counted when it is.
-    fn copy_text(
-        &mut self,
-        text: Text,
-        stuffer: &mut Stuffer,
-        out: &mut Vec<u8>,
-        limit: usize,
-        octets: &mut u64,
-    ) -> bool {
+    fn copy_text(&mut self, text: Text, stuffer: &mut Stuffer, out: &mut Vec<u8>, limit: usize) -> bool {
         if self.used == 0 {
             self.used = stuffer.copy(&[text.head], out, limit);
         }
@@ -233,7 +224,6 @@ impl MergedStream {
         let is_used_up = copied.len() == rest.len();
         if is_used_up {
             stuffer.passed(text.last);
-            *octets += 1 + layout.raw.rest(text.number).len() as u64;
         }
         is_used_up
     }

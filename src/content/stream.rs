@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::merged::MergedStream;
 use super::{Content, ContentError, Open, Source};
+use crate::outgoing::{Octets, Outgoing};
 use crate::stuffing::{Framing, Stuffer};
 
 /// Octets read from a file or a reader at a time.
@@ -31,77 +32,103 @@ pub(crate) enum Filled {
 pub(crate) struct ContentStream {
     feed: Feed,
     stuffer: Stuffer,
+}
+
+enum Feed {
+    Held { octets: Octets, used: usize, fits: bool },
+    Merged(MergedStream),
+    Reader(Box<dyn Read + Send>, Tally),
+    Ahead(Box<ReadAhead>),
+}
+
+/// What was promised of a source that is yet to be read, and what it gave.
+struct Tally {
     promised: Option<u64>,
     given: u64,
 }
 
-enum Feed {
-    Bytes { content: Content, used: usize },
-    Merged(MergedStream),
-    Reader(Box<dyn Read + Send>),
-    Ahead(ReadAhead),
+impl Tally {
+    fn of(content: &Content) -> Tally {
+        Tally { promised: content.promised(), given: 0 }
+    }
+
+    /// So much more was given, and perhaps that was all.
+    fn add(&mut self, octets: u64, ended: bool) -> Result<(), ContentError> {
+        self.given += octets;
+        match self.promised {
+            Some(promised) if self.given > promised => Err(ContentError::TooLong { promised }),
+            Some(promised) if ended && self.given < promised => {
+                Err(ContentError::TooShort { promised, given: self.given })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl ContentStream {
     pub(super) fn open(content: &Content, framing: Framing) -> Result<ContentStream, ContentError> {
         let feed = match &content.source {
-            Source::File(path) => Feed::Reader(Box::new(File::open(path)?)),
-            Source::Reader(open) => Feed::Reader(guarded(|| open())?),
+            Source::File(path) => Feed::Reader(Box::new(File::open(path)?), Tally::of(content)),
+            Source::Reader(open) => Feed::Reader(guarded(|| open())?, Tally::of(content)),
             Source::Blocking(open) => {
                 let reader = AheadReader::Closed(Arc::clone(open));
                 let mark = Arc::new(());
                 let job = ReadJob { reader, read: Vec::new(), end: None, mark: Arc::clone(&mark) };
-                Feed::Ahead(ReadAhead { job: Some(job), used: 0, mark })
+                Feed::Ahead(Box::new(ReadAhead { job: Some(job), used: 0, mark, tally: Tally::of(content) }))
             }
             Source::Merged(merged) => Feed::Merged(MergedStream::new(Arc::clone(merged))),
-            Source::Static(_) | Source::Shared(_) | Source::Owned(_) => {
-                Feed::Bytes { content: content.clone(), used: 0 }
+            Source::Held(octets) => {
+                Feed::Held { octets: octets.clone(), used: 0, fits: content.fits(framing) }
             }
         };
-        Ok(ContentStream { feed, stuffer: Stuffer::new(framing), promised: content.promised(), given: 0 })
+        if let Some(len) = content.held_len() {
+            Tally::of(content).add(len, true)?;
+        }
+        Ok(ContentStream { feed, stuffer: Stuffer::new(framing) })
     }
 
-    /// Appends to `out` until it holds `limit` octets or a few more.
-    pub(crate) fn fill(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<Filled, ContentError> {
-        let before = self.given;
+    /// Appends to `outgoing` until it holds `limit` octets or a few more.
+    pub(crate) fn fill(&mut self, outgoing: &mut Outgoing, limit: usize) -> Result<Filled, ContentError> {
+        let room = limit.saturating_sub(outgoing.len());
+        let limit = outgoing.most_made(limit);
+        let out = outgoing.made();
         let ended = match &mut self.feed {
-            Feed::Bytes { content, used } => {
-                let rest = content.bytes().and_then(|bytes| bytes.get(*used..)).unwrap_or_default();
+            Feed::Held { octets, used, fits: true } => {
+                let end = octets.len().min(used.saturating_add(room));
+                outgoing.append(octets, *used..end);
+                if let Some(&last) = octets.get(*used..end).and_then(|piece| piece.last()) {
+                    self.stuffer.passed(last);
+                }
+                *used = end;
+                end == octets.len()
+            }
+            Feed::Held { octets, used, .. } => {
+                let rest = octets.get(*used..).unwrap_or_default();
                 let copied = self.stuffer.copy(rest, out, limit);
                 *used += copied;
-                self.given += copied as u64;
                 copied == rest.len()
             }
-            Feed::Merged(merged) => {
-                let copied = merged.copy(&mut self.stuffer, out, limit);
-                self.given += copied.octets;
-                copied.ended
-            }
-            Feed::Reader(reader) => {
-                let copied = copy_pieces(reader, &mut self.stuffer, out, limit)?;
-                self.given += copied.octets;
-                copied.ended
-            }
+            Feed::Merged(merged) => merged.copy(&mut self.stuffer, out, limit),
+            Feed::Reader(reader, tally) => copy_pieces(reader, tally, &mut self.stuffer, out, limit)?,
             Feed::Ahead(ahead) => {
                 let Some(job) = &ahead.job else { return Ok(Filled::NotYet) };
                 let rest = job.read.get(ahead.used..).unwrap_or_default();
                 let copied = self.stuffer.copy(rest, out, limit);
+                let is_used_up = copied == rest.len();
                 ahead.used += copied;
-                self.given += copied as u64;
+                let ended = is_used_up && matches!(job.end, Some(Ok(())));
+                ahead.tally.add(copied as u64, ended)?;
                 match &job.end {
-                    _ if copied < rest.len() => false,
-                    None => return self.check_length(false).map(|()| Filled::NotYet),
-                    Some(Ok(())) => true,
-                    Some(Err(error)) => return Err(error.clone()),
+                    None if is_used_up => return Ok(Filled::NotYet),
+                    Some(Err(error)) if is_used_up => return Err(error.clone()),
+                    _ => ended,
                 }
             }
         };
-        debug_assert!(self.given >= before);
-        self.check_length(ended)?;
         if !ended {
             return Ok(Filled::ToLimit);
         }
-        self.stuffer.finish(out);
+        self.stuffer.finish(outgoing.made());
         Ok(Filled::ToEnd)
     }
 
@@ -110,13 +137,18 @@ impl ContentStream {
         self.stuffer.framing() == Framing::Dotted
     }
 
+    /// Whether it is known how many octets it gives.
+    pub(crate) fn is_sized(&self) -> bool {
+        matches!(self.feed, Feed::Held { .. } | Feed::Merged(_))
+    }
+
     /// All octets that it gives from its beginning to its end, where what gives
     /// them is in memory.
     pub(crate) fn whole_len(&self) -> Option<u64> {
         match &self.feed {
-            Feed::Bytes { content, .. } => content.framed_len(self.stuffer.framing()),
+            Feed::Held { octets, fits, .. } => Some(super::octets_len(octets, self.stuffer.framing(), *fits)),
             Feed::Merged(merged) => Some(merged.framed_len(self.stuffer.framing())),
-            Feed::Reader(_) | Feed::Ahead(_) => None,
+            Feed::Reader(..) | Feed::Ahead(_) => None,
         }
     }
 
@@ -141,28 +173,12 @@ impl ContentStream {
             ahead.job = Some(job);
         }
     }
-
-    fn check_length(&self, ended: bool) -> Result<(), ContentError> {
-        match self.promised {
-            Some(promised) if self.given > promised => Err(ContentError::TooLong { promised }),
-            Some(promised) if ended && self.given < promised => {
-                Err(ContentError::TooShort { promised, given: self.given })
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl fmt::Debug for ContentStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContentStream").field("given", &self.given).finish_non_exhaustive()
+        f.debug_struct("ContentStream").field("framing", &self.stuffer.framing()).finish_non_exhaustive()
     }
-}
-
-/// What one call took from a source.
-pub(super) struct Copied {
-    pub(super) octets: u64,
-    pub(super) ended: bool,
 }
 
 /// A source's panic is its failure: it gives up its mail alone, and must not
@@ -172,20 +188,21 @@ fn guarded<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     source.unwrap_or_else(|_| Err(io::Error::other("it panicked")))
 }
 
-/// Reads pieces that fit into `out` even when every octet is doubled.
+/// Reads pieces that fit into `out` even when every octet is doubled, and says
+/// whether that was all.
 fn copy_pieces(
     reader: &mut dyn Read,
+    tally: &mut Tally,
     stuffer: &mut Stuffer,
     out: &mut Vec<u8>,
     limit: usize,
-) -> Result<Copied, ContentError> {
+) -> Result<bool, ContentError> {
     let raw = stuffer.framing() == Framing::Raw;
     let mut piece = [0; PIECE];
-    let mut octets = 0;
     while out.len() < limit {
         let room = if raw { limit - out.len() } else { (limit - out.len()).div_ceil(2) }.min(PIECE);
         let read = match guarded(|| reader.read(piece.get_mut(..room).unwrap_or_default())) {
-            Ok(0) => return Ok(Copied { octets, ended: true }),
+            Ok(0) => return tally.add(0, true).map(|()| true),
             Ok(read) if read <= room => piece.get(..read).unwrap_or_default(),
             Ok(_) => return Err(io::Error::other("it read more than there was room for").into()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -193,9 +210,9 @@ fn copy_pieces(
         };
         let used = stuffer.copy(read, out, usize::MAX);
         debug_assert_eq!(used, read.len());
-        octets += used as u64;
+        tally.add(used as u64, false)?;
     }
-    Ok(Copied { octets, ended: false })
+    Ok(false)
 }
 
 struct ReadAhead {
@@ -204,6 +221,7 @@ struct ReadAhead {
     used: usize,
     /// By which it knows its own job.
     mark: Arc<()>,
+    tally: Tally,
 }
 
 enum AheadReader {

@@ -3,16 +3,17 @@
 mod merge;
 
 use super::*;
+use crate::outgoing::Outgoing;
 
 /// Fills buffers of `limit` until the end, running read jobs in between.
 fn sent(content: &Content, limit: usize) -> Result<Vec<u8>, ContentError> {
     let mut stream = content.open(Framing::Dotted)?;
     let mut sent = Vec::new();
     loop {
-        let mut out = Vec::new();
+        let mut out = Outgoing::new();
         let filled = stream.fill(&mut out, limit)?;
         assert!(out.len() <= limit + 8);
-        sent.extend_from_slice(&out);
+        sent.extend_from_slice(&out.rest(0));
         match filled {
             Filled::ToEnd => return Ok(sent),
             Filled::ToLimit => assert!(!out.is_empty()),
@@ -177,11 +178,11 @@ fn framed(content: &Content, framing: Framing, limit: usize) -> Result<Vec<u8>, 
     let mut stream = content.open(framing)?;
     let mut sent = Vec::new();
     loop {
-        let mut out = Vec::new();
+        let mut out = Outgoing::new();
         let filled = stream.fill(&mut out, limit)?;
         let over = if framing == Framing::Raw { 0 } else { 8 };
         assert!(out.len() <= limit + over, "{} octets for a limit of {limit}", out.len());
-        sent.extend_from_slice(&out);
+        sent.extend_from_slice(&out.rest(0));
         match filled {
             Filled::ToEnd => return Ok(sent),
             Filled::ToLimit => assert!(out.len() >= limit),

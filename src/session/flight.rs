@@ -117,6 +117,9 @@ pub(super) enum Piece {
     LastChunk,
 }
 
+/// Stands for the end of what is not made yet: further on than anything.
+pub(super) const UNMADE: u64 = u64::MAX;
+
 /// A reply that the server owes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owed {
@@ -129,14 +132,13 @@ pub(super) struct Owed {
     pub(super) is_of_many: bool,
     /// Length of the command.
     pub(super) octets: u32,
-    /// Where in the stream of sent octets the thing asked ends; `None` while
-    /// that is not known.
-    pub(super) ends_at: Option<u64>,
+    /// Where in the stream of sent octets the thing asked ends, or [`UNMADE`].
+    pub(super) ends_at: u64,
 }
 
 impl Owed {
     pub(super) fn new(step: Step, mail: MailTag, piece: Piece) -> Owed {
-        Owed { step, mail, recipient: 0, piece, is_of_many: false, octets: 0, ends_at: None }
+        Owed { step, mail, recipient: 0, piece, is_of_many: false, octets: 0, ends_at: UNMADE }
     }
 }
 
@@ -146,8 +148,14 @@ pub(super) struct Answered {
     pub(super) owed: Owed,
     pub(super) code: ReplyCode,
     /// Where its text ends in the session's buffer.
-    pub(super) text_end: usize,
+    pub(super) text_end: u32,
     pub(super) at: Instant,
+}
+
+impl Answered {
+    pub(super) fn text_end(&self) -> usize {
+        self.text_end as usize
+    }
 }
 
 /// A reply and what it answers.

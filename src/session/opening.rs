@@ -12,7 +12,6 @@ use crate::extensions::{Extension, Extensions};
 use crate::failure::Failure;
 use crate::reply::{self, Reply, ReplyCode, ReplyReader};
 use crate::security::Security;
-use crate::timeouts::after;
 
 impl Session {
     /// The same session, protected so on each of its connections.
@@ -49,7 +48,7 @@ impl Session {
     /// When [`Session::wants_tls`] says no.
     pub fn securing(&mut self, now: Instant) {
         assert!(self.wants_tls(), "TLS unasked");
-        self.deadline = Some(after(now, self.timeouts.tls));
+        self.waiting_since = Some(now);
     }
 
     /// The handshake is done, and the peer is who it should be.
@@ -85,7 +84,7 @@ impl Session {
         self.stage = Stage::WaitingForTls;
         self.begin_flight(now);
         self.owe_unasked(Step::Tls, true);
-        self.deadline = None;
+        self.waiting_since = None;
     }
 
     pub(super) fn greeted(&mut self, code: ReplyCode, now: Instant) {

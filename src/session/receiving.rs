@@ -7,7 +7,6 @@ use super::flight::{Answered, Owed, Piece, Step, is_challenge, is_pass};
 use super::{Session, Transaction};
 use crate::failure::Failure;
 use crate::reply::{self, Found, Reply, ReplyCode};
-use crate::timeouts::after;
 
 /// Octets of text that are kept for each reply owed, beyond [`reply::MAX_REPLY`]
 /// for one of them: RFC 5321 §4.5.3.1.5 lets a line be so long.
@@ -105,12 +104,11 @@ impl Session {
             Step::Content if owed.piece == Piece::Chunk && !refused => self.forget_text(),
             _ => {
                 self.note(owed, code, refused);
-                self.answers.push_back(Answered { owed, code, text_end: self.text.len(), at: now });
+                let text_end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+                self.answers.push_back(Answered { owed, code, text_end, at: now });
             }
         }
-        if !self.owed.is_empty() {
-            self.deadline = Some(after(now, self.current_timeout()));
-        }
+        self.waiting_since = Some(now);
         self.fail_if_broken();
     }
 
@@ -183,6 +181,6 @@ impl Session {
 
     /// What a chunk's acceptance says is of no interest.
     fn forget_text(&mut self) {
-        self.text.truncate(self.answers.back().map_or(self.text_judged, |answered| answered.text_end));
+        self.text.truncate(self.answers.back().map_or(self.text_judged, Answered::text_end));
     }
 }

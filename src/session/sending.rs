@@ -2,22 +2,23 @@
 //! are made when the connection takes them, never before, so that a content of
 //! any size needs no more memory than one write.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use secrecy::zeroize::Zeroize;
 
-use super::flight::{MailTag, Owed, Piece, Step};
+use super::flight::{MailTag, Owed, Piece, Step, UNMADE};
 use super::{FLIGHT_BUFFER, Job, Session};
 use crate::command::Command;
 use crate::content::{ContentError, ContentStream, Filled};
 use crate::failure::Failure;
-use crate::timeouts::after;
+use crate::outgoing::Outgoing;
 
 /// Most chunks of one content that may wait for their replies.
 const MOST_CHUNKS: usize = 8;
 
-/// Room for the longest `BDAT n LAST` and its line end.
-const CHUNK_HEAD: usize = 32;
+/// Room for `BDAT n LAST` and its line end, where n is the size of a piece.
+const CHUNK_HEAD: usize = 24;
 
 /// Something that a flight sends.
 #[derive(Debug)]
@@ -34,13 +35,12 @@ pub(super) struct Sending {
     pub(super) stream: ContentStream,
     pub(super) mail: MailTag,
     pub(super) piece: Piece,
-    /// Octets that are left of a chunk whose size was told before it was read.
-    left: Option<u64>,
-    /// How many of its chunks may wait for their replies.
-    most_waiting: usize,
-    /// Octets of the chunks so far, and how many the server takes.
+    /// The size of its only chunk was told, and the rest of that follows.
+    is_told: bool,
+    /// Its chunks need not wait for one another's replies.
+    ahead: bool,
+    /// Octets of the chunks so far.
     chunked: u64,
-    limit: Option<u64>,
 }
 
 impl Session {
@@ -57,7 +57,13 @@ impl Session {
     /// given, when a job has to be done first (see [`Session::take_job`]), and
     /// when too many chunks wait for their replies.
     pub fn fill(&mut self, out: &mut Vec<u8>) {
-        let before = out.len();
+        let mut outgoing = Outgoing::copying(std::mem::take(out));
+        self.fill_outgoing(&mut outgoing);
+        *out = outgoing.into_made();
+    }
+
+    /// The same, without copying contents that can be sent as they are.
+    pub fn fill_outgoing(&mut self, out: &mut Outgoing) {
         while self.failure.is_none() && !self.spent && out.len() < FLIGHT_BUFFER {
             let went_on = match self.parts.front() {
                 None => break,
@@ -68,12 +74,11 @@ impl Session {
                 break;
             }
         }
-        debug_assert!(out.len() >= before);
     }
 
-    fn fill_lines(&mut self, octets: usize, replies: usize, out: &mut Vec<u8>) -> bool {
+    fn fill_lines(&mut self, octets: usize, replies: usize, out: &mut Outgoing) -> bool {
         let end = self.commands_taken + octets;
-        out.extend_from_slice(self.commands.get(self.commands_taken..end).unwrap_or_default());
+        out.made().extend_from_slice(self.commands.get(self.commands_taken..end).unwrap_or_default());
         self.commands_taken = end;
         self.parts.pop_front();
         let mut ends_at = self.produced;
@@ -81,7 +86,7 @@ impl Session {
         let first = self.owed.len().saturating_sub(self.unplaced);
         for owed in self.owed.iter_mut().skip(first).take(replies) {
             ends_at += u64::from(owed.octets);
-            owed.ends_at = Some(ends_at);
+            owed.ends_at = ends_at;
         }
         self.unplaced = self.unplaced.saturating_sub(replies);
         if self.is_authenticating() {
@@ -92,20 +97,21 @@ impl Session {
     }
 
     /// Says whether the content is given to its end.
-    fn fill_content(&mut self, out: &mut Vec<u8>) -> bool {
-        let waiting = self.owed.iter().filter(|owed| owed.piece == Piece::Chunk).count();
+    fn fill_content(&mut self, out: &mut Outgoing) -> bool {
+        let limit = self.extensions.size_limit();
         let Some(Part::Content(sending)) = self.parts.front_mut() else { return false };
-        let before = out.len();
+        let (mark, before) = (out.mark(), out.len());
         let filled = match sending.piece {
             Piece::Whole => sending.stream.fill(out, FLIGHT_BUFFER),
-            _ if waiting >= sending.most_waiting => return false,
-            _ => sending.fill_chunk(out),
+            _ if sending.stream.is_sized() => sending.fill_whole(limit, out),
+            _ if waiting_chunks(&self.owed) >= sending.most_waiting() => return false,
+            _ => sending.fill_piece(limit, out),
         };
-        let (mail, is_chunk) = (sending.mail, sending.piece != Piece::Whole && sending.left.is_none());
+        let (mail, is_chunk) = (sending.mail, sending.piece != Piece::Whole && !sending.is_told);
         let filled = match filled {
             Ok(filled) => filled,
             Err(error) => {
-                out.truncate(before);
+                out.go_back(mark);
                 self.cut_short(error, mail);
                 return false;
             }
@@ -116,8 +122,7 @@ impl Session {
             self.place_content();
         } else if is_chunk && out.len() > before {
             // What was given is a chunk of its own, and so is answered.
-            let ends_at = Some(self.produced);
-            let chunk = Owed { ends_at, ..Owed::new(Step::Content, mail, Piece::Chunk) };
+            let chunk = Owed { ends_at: self.produced, ..Owed::new(Step::Content, mail, Piece::Chunk) };
             let first = self.owed.len().saturating_sub(self.unplaced);
             self.owed.insert(first, chunk);
             self.asked += 1;
@@ -128,7 +133,7 @@ impl Session {
     fn place_content(&mut self) {
         let first = self.owed.len().saturating_sub(self.unplaced);
         if let Some(owed) = self.owed.get_mut(first) {
-            owed.ends_at = Some(self.produced);
+            owed.ends_at = self.produced;
         }
         self.unplaced = self.unplaced.saturating_sub(1);
     }
@@ -170,7 +175,7 @@ impl Session {
         // decided: callbacks of others may have run since.
         let goes_on = !was_begun || (self.awaited() == Step::Content && !was_out);
         if count > 0 && goes_on && self.failure.is_none() {
-            self.deadline = Some(after(now, self.current_timeout()));
+            self.waiting_since = Some(now);
         }
     }
 
@@ -181,16 +186,20 @@ impl Session {
 
     /// Whether all that the awaited reply is for was handed to the connection.
     pub(super) fn is_awaited_out(&self) -> bool {
-        self.owed.front().and_then(|owed| owed.ends_at).is_some_and(|end| end <= self.written)
+        self.owed.front().is_some_and(|owed| owed.ends_at <= self.written)
+    }
+
+    fn is_awaited_unmade(&self) -> bool {
+        self.owed.front().is_some_and(|owed| owed.ends_at == UNMADE)
     }
 
     /// Whether the awaited reply is for a chunk of which nothing was made yet.
     pub(super) fn is_chunk_unbegun(&self) -> bool {
         let is_next = match self.parts.front() {
-            Some(Part::Content(sending)) => sending.piece != Piece::Whole && sending.left.is_none(),
+            Some(Part::Content(sending)) => sending.piece != Piece::Whole && !sending.is_told,
             _ => false,
         };
-        is_next && !self.has_unwritten() && self.owed.front().is_some_and(|owed| owed.ends_at.is_none())
+        is_next && !self.has_unwritten() && self.is_awaited_unmade()
     }
 
     /// Whether the awaited reply waits for a content source of the client's.
@@ -199,7 +208,7 @@ impl Session {
             Some(Part::Content(sending)) => sending.stream.is_waiting(),
             _ => false,
         };
-        waits && !self.has_unwritten() && self.owed.front().is_some_and(|owed| owed.ends_at.is_none())
+        waits && !self.has_unwritten() && self.is_awaited_unmade()
     }
 
     /// What has to be done before `fill` can go on; run it where blocking is
@@ -248,9 +257,7 @@ impl Session {
     /// one another's replies.
     pub(super) fn send(&mut self, stream: Option<ContentStream>, mail: MailTag, piece: Piece, ahead: bool) {
         let Some(stream) = stream else { return };
-        let most_waiting = if ahead { MOST_CHUNKS } else { 1 };
-        let limit = self.extensions.size_limit();
-        self.add(Part::Content(Sending { stream, mail, piece, left: None, most_waiting, chunked: 0, limit }));
+        self.add(Part::Content(Sending { stream, mail, piece, is_told: false, ahead, chunked: 0 }));
         self.owe(Owed::new(Step::Content, mail, piece));
     }
 
@@ -267,7 +274,9 @@ impl Session {
         self.owed.push_back(owed);
         self.unplaced += 1;
         self.asked += 1;
-        self.deadline = self.began.map(|began| after(began, self.current_timeout()));
+        if self.owed.len() == 1 {
+            self.waiting_since = self.began;
+        }
     }
 
     /// A reply is owed although nothing is sent; `is_due` when what it answers
@@ -280,44 +289,63 @@ impl Session {
     }
 }
 
+/// How many chunks of a content have been sent and not been answered.
+fn waiting_chunks(owed: &VecDeque<Owed>) -> usize {
+    owed.iter().filter(|owed| owed.piece == Piece::Chunk).count()
+}
+
 impl Sending {
-    /// Gives one chunk with its head, or more of one whose size was told.
-    fn fill_chunk(&mut self, out: &mut Vec<u8>) -> Result<Filled, ContentError> {
-        if self.left.is_none() && out.len() > FLIGHT_BUFFER / 2 {
+    fn most_waiting(&self) -> usize {
+        if self.ahead { MOST_CHUNKS } else { 1 }
+    }
+
+    /// Gives the one chunk that it is, or more of that, as its size is known before
+    /// it is read.
+    fn fill_whole(&mut self, limit: Option<u64>, out: &mut Outgoing) -> Result<Filled, ContentError> {
+        if !self.is_told
+            && let Some(size) = self.stream.whole_len()
+        {
+            self.count(size, limit)?;
+            Command::Bdat { size, last: true }.encode(out.made());
+            self.is_told = true;
+        }
+        self.stream.fill(out, FLIGHT_BUFFER)
+    }
+
+    /// Gives a chunk of what there is now, as nobody knows how much will come.
+    fn fill_piece(&mut self, limit: Option<u64>, out: &mut Outgoing) -> Result<Filled, ContentError> {
+        if out.len() > FLIGHT_BUFFER / 2 {
             // A chunk costs a reply: not a small one for want of room.
             return Ok(Filled::ToLimit);
         }
-        let head_at = out.len();
-        if self.left.is_none() {
-            out.resize(head_at + CHUNK_HEAD, 0);
-        }
-        let begun_at = out.len();
+        let head_at = out.made().len();
+        out.made().resize(head_at + CHUNK_HEAD, 0);
+        let begun_at = out.made().len();
         let filled = self.stream.fill(out, FLIGHT_BUFFER)?;
+        let out = out.made();
         let end = out.len();
         let size = (end - begun_at) as u64;
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(size);
-            return Ok(filled);
-        }
         if size == 0 && filled != Filled::ToEnd {
             out.truncate(head_at);
             return Ok(filled);
         }
-        let whole = if filled == Filled::ToEnd { None } else { self.stream.whole_len() };
-        self.left = whole.map(|whole| whole.saturating_sub(size));
-        let last = filled == Filled::ToEnd || whole.is_some();
-        self.chunked = self.chunked.saturating_add(whole.unwrap_or(size));
-        // Exim answers 552 in the middle of a chunk that is too large, and reads the
-        // rest of it as commands.
-        if let Some(limit) = self.limit.filter(|limit| self.chunked > *limit) {
-            return Err(ContentError::AboveLimit { limit });
-        }
+        self.count(size, limit)?;
         // The head takes as much of its room as it needs, and the octets close up.
-        Command::Bdat { size: whole.unwrap_or(size), last }.encode(out);
+        Command::Bdat { size, last: filled == Filled::ToEnd }.encode(out);
         let length = out.len() - end;
         out.copy_within(end.., head_at);
         out.copy_within(begun_at..end, head_at + length);
         out.truncate(head_at + length + (end - begun_at));
         Ok(filled)
+    }
+
+    /// Exim answers 552 in the middle of a chunk that is too large, and reads the
+    /// rest of it as commands.
+    fn count(&mut self, chunk: u64, limit: Option<u64>) -> Result<(), ContentError> {
+        self.chunked = self.chunked.saturating_add(chunk);
+        match limit.filter(|limit| self.chunked > *limit) {
+            Some(limit) => Err(ContentError::AboveLimit { limit }),
+            None => Ok(()),
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::coordinator::Lane;
 use crate::failure::Failure;
 use crate::fault::IoFault;
 use crate::journal::{Direction, Journal, Level};
+use crate::outgoing::Outgoing;
 use crate::session::{FLIGHT_BUFFER, Job};
 use crate::tls::{Shaken, Shaking, TlsClient};
 use crate::transport::{Dialling, Transport};
@@ -90,10 +91,11 @@ impl Slot {
     /// Keeps what the socket did not take of `given`, of which `count` octets
     /// went; `None` when it was given what is kept already. A lane with
     /// nothing to keep owns no buffer.
-    fn keep_rest(&mut self, given: Option<&[u8]>, count: usize) {
+    fn keep_rest(&mut self, given: Option<&Outgoing>, count: usize) {
         match given {
-            Some(bytes) => {
-                self.unsent = Zeroizing::new(bytes.get(count..).unwrap_or_default().to_vec());
+            Some(outgoing) if count >= outgoing.len() => return,
+            Some(outgoing) => {
+                self.unsent = Zeroizing::new(outgoing.rest(count));
                 self.unsent_from = 0;
             }
             None => self.unsent_from += count,
@@ -107,13 +109,16 @@ impl Slot {
 
 /// The buffers that all lanes borrow in turn.
 pub(super) struct Buffers {
-    out: Vec<u8>,
+    out: Outgoing,
     inbox: Box<[u8]>,
 }
 
 impl Buffers {
     pub(super) fn new() -> Buffers {
-        Buffers { out: Vec::with_capacity(FLIGHT_BUFFER + 1024), inbox: vec![0; READ_BUFFER].into() }
+        let mut out = Outgoing::new();
+        // So that what is secret is not left behind by a buffer that grows.
+        out.made().reserve(FLIGHT_BUFFER + 1024);
+        Buffers { out, inbox: vec![0; READ_BUFFER].into() }
     }
 }
 
@@ -270,9 +275,11 @@ impl Wire<'_> {
             if self.poll_work().is_pending() {
                 return false;
             }
-            self.buffers.out.clear();
+            // The journal shows what is in one piece.
+            let takes_slices = self.slot.transport.as_ref().is_some_and(Transport::takes_slices);
+            self.buffers.out.restart(!takes_slices || self.journal.wants(Level::WIRE));
             let session = self.lane.session_mut();
-            session.fill(&mut self.buffers.out);
+            session.fill_outgoing(&mut self.buffers.out);
             if !self.buffers.out.is_empty() {
                 return true;
             }
@@ -302,9 +309,15 @@ impl Wire<'_> {
             return Poll::Ready(false);
         };
         let is_fresh = unsent.is_empty();
-        let bytes = if is_fresh { Some(self.buffers.out.as_slice()) } else { unsent.get(*unsent_from..) };
-        let bytes = bytes.unwrap_or_default();
-        let count = match transport.poll_write(&mut Context::from_waker(waker), bytes) {
+        let outgoing = &self.buffers.out;
+        let kept = unsent.get(*unsent_from..).unwrap_or_default();
+        let mut cx = Context::from_waker(waker);
+        let written = if is_fresh {
+            transport.poll_write_outgoing(&mut cx, outgoing)
+        } else {
+            transport.poll_write(&mut cx, kept)
+        };
+        let count = match written {
             Poll::Ready(Ok(count)) if count > 0 => Ok(count),
             Poll::Ready(Ok(_)) => Err(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Err(error)) => Err(error),
@@ -320,6 +333,7 @@ impl Wire<'_> {
         };
         if count > 0 && self.journal.wants(Level::WIRE) {
             let is_secret = self.lane.session().is_authenticating();
+            let bytes = if is_fresh { outgoing.as_slice().unwrap_or_default() } else { kept };
             let sent = bytes.get(..count).unwrap_or_default();
             say(self.journal, self.lane, Direction::Sent, sent, is_secret);
         }
@@ -332,7 +346,7 @@ impl Wire<'_> {
     /// The buffer of all lanes does not keep what only one may know.
     fn wipe_secrets(&mut self) {
         if self.lane.session().is_authenticating() {
-            self.buffers.out.zeroize();
+            self.buffers.out.wipe();
         }
     }
 
@@ -463,6 +477,6 @@ mod tests {
         assert!(coordinator.lanes()[0].session().is_authenticated());
         // A part of what was said and repeated: "\0tim\0tanstaaf" in base64.
         let has_some = |octets: &[u8]| memchr::memmem::find(octets, b"0YW5zdGFh").is_some();
-        assert!(!has_some(&buffers.out) && !has_some(&buffers.inbox));
+        assert!(!has_some(&buffers.out.rest(0)) && !has_some(&buffers.inbox));
     }
 }

@@ -233,7 +233,7 @@ fn content_that_cannot_be_opened_is_refused_by_the_client_before_data() {
 fn content_that_fails_on_its_way_is_refused_by_the_client_and_closes() {
     let mut script = one();
     let envelope = mail(1).envelope().clone();
-    script.take(Message::new(envelope, Content::from("short").promise(100)).id(1));
+    script.take(Message::new(envelope, Content::reader(|| Ok(Box::new(&b"short"[..]))).promise(100)).id(1));
     script.run();
     assert_eq!(script.outcomes(), [(1, "refused", 1)]);
     assert_eq!(script.said(lane(0, 0)), [&["MAIL", "RCPT", "DATA"][..], &EHLO].concat());

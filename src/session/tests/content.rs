@@ -197,7 +197,7 @@ fn failing_content_sends_no_terminator() {
 #[test]
 fn content_other_than_promised_sends_no_terminator() {
     for promise in [4, 6] {
-        let mut talk = Talk::before_content(Content::from("12345").promise(promise));
+        let mut talk = Talk::before_content(Content::reader(|| Ok(Box::new(&b"12345"[..]))).promise(promise));
         talk.session.content(talk.now);
         assert!(talk.filled().is_empty());
         assert!(matches!(talk.session.failure(), Some(Failure::Content(_))));

@@ -136,6 +136,31 @@ fn a_content_in_memory_is_one_chunk_however_large_it_is() {
 }
 
 #[test]
+fn what_needs_no_mending_is_given_without_a_copy_and_reads_the_same() {
+    let large = || Content::from("x\r\n".repeat(100_000 / 3));
+    let contents =
+        [large(), Content::from("short\r\n"), large(), Content::from("x\n".repeat(20_000)), large()];
+    let mails = || [A, B, MailTag(3), MailTag(4), MailTag(5)].into_iter().zip(contents.clone());
+    let mut copying = Talk::able();
+    whole(&mut copying, mails());
+    let expected = copying.pour();
+
+    let mut talk = Talk::able();
+    whole(&mut talk, mails());
+    let (mut sent, mut made) = (Vec::new(), 0);
+    while talk.session.wants_write() {
+        let mut outgoing = Outgoing::new();
+        talk.session.fill_outgoing(&mut outgoing);
+        assert!(outgoing.len() <= FLIGHT_BUFFER + 64, "{}", outgoing.len());
+        made += outgoing.made().len();
+        sent.extend_from_slice(&outgoing.rest(0));
+        talk.session.wrote(outgoing.len(), talk.now);
+    }
+    assert!(sent == expected);
+    assert!(made < 70_000, "{made} of {} octets were copied", sent.len());
+}
+
+#[test]
 fn a_content_of_unknown_size_is_sent_in_chunks_and_few_wait_for_replies() {
     let mut talk = Talk::able();
     let raw: &'static [u8] = vec![b'x'; 2_000_000].leak();
