@@ -237,6 +237,9 @@ impl Verdict {
     }
 
     /// The verdict with this number of Net::SMTP::Bulk: 1, 101 to 104, 202 or 203.
+    ///
+    /// # Errors
+    /// When there is no such verdict.
     pub const fn from_code(code: u16) -> Result<Verdict, UnknownCode> {
         Ok(match code {
             1 => Verdict::DEFAULT,

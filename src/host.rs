@@ -1,6 +1,8 @@
 //! One server entry: where it is, how many connections it gets, and how
 //! patient to be with it. Plain settings; nothing here connects.
 
+use std::error::Error;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,9 +79,14 @@ impl Backoff {
 /// ```
 /// use smtp_bulk::{Host, Pipeline};
 ///
-/// assert_eq!(Pipeline::from_level(1), Some(Pipeline::Envelope));
-/// let host = Host::new("mx.example.org").pipeline(Pipeline::Envelope);
+/// let pipeline = Pipeline::from_level(1)?;
+/// assert_eq!((pipeline, pipeline.level()), (Pipeline::Envelope, 1));
+/// let host = Host::new("mx.example.org").pipeline(pipeline);
+///
+/// let error = Pipeline::from_level(3).expect_err("there is none");
+/// assert_eq!(error.to_string(), "3 is no level of pipelining; there are 0, 1 and 2");
 /// # let _ = host;
+/// # Ok::<(), smtp_bulk::UnknownLevel>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[non_exhaustive]
@@ -97,13 +104,16 @@ pub enum Pipeline {
 }
 
 impl Pipeline {
-    /// The level with this number, 0 to 2.
-    pub const fn from_level(level: u8) -> Option<Pipeline> {
-        Some(match level {
+    /// The level with this number of Net::SMTP::Bulk, 0 to 2.
+    ///
+    /// # Errors
+    /// When there is no such level.
+    pub const fn from_level(level: u8) -> Result<Pipeline, UnknownLevel> {
+        Ok(match level {
             0 => Pipeline::Single,
             1 => Pipeline::Envelope,
             2 => Pipeline::Full,
-            _ => return None,
+            level => return Err(UnknownLevel(level)),
         })
     }
 
@@ -112,6 +122,18 @@ impl Pipeline {
         self as u8
     }
 }
+
+/// A number that is no level of pipelining.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownLevel(pub u8);
+
+impl fmt::Display for UnknownLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is no level of pipelining; there are 0, 1 and 2", self.0)
+    }
+}
+
+impl Error for UnknownLevel {}
 
 /// One server entry. What is not set here is taken from the mailer's own
 /// settings, and else from the defaults.
@@ -432,6 +454,16 @@ mod tests {
         assert_eq!(split_port("127.0.0.1:1"), Some(("127.0.0.1", Some(1))));
         for wrong in ["", ":25", "a:", "a:0", "a:65536", "a:x", "[::1", "[::1]25", "a b", "a\r\nb"] {
             assert_eq!(split_port(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn levels_have_the_numbers_0_to_2() {
+        for level in 0..=2 {
+            assert_eq!(Pipeline::from_level(level).map(Pipeline::level), Ok(level));
+        }
+        for level in [3, u8::MAX] {
+            assert_eq!(Pipeline::from_level(level), Err(UnknownLevel(level)));
         }
     }
 

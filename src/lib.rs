@@ -102,7 +102,7 @@ pub use event::{Event, EventKind, Evidence, Handler, MessageVerdict, SessionVerd
 pub use extensions::{Extension, ExtensionSet, Extensions};
 pub use failure::Failure;
 pub use fault::IoFault;
-pub use host::{Backoff, Hello, Host, LaneId, Pipeline};
+pub use host::{Backoff, Hello, Host, LaneId, Pipeline, UnknownLevel};
 pub use inquiry::Inquiry;
 pub use journal::JournalError;
 pub use mailer::{Mailer, MailerBuilder};
@@ -113,7 +113,7 @@ pub use parameters::Body;
 pub use reply::{EnhancedStatusCode, Reply, ReplyBuf, ReplyCode};
 pub use sasl;
 pub use secrecy;
-pub use security::{Security, Tls, TlsFault, TlsProblem, TlsVersion};
+pub use security::{Security, Tls, TlsFault, TlsProblem, TlsVersion, UnknownSecurity};
 pub use session::Step;
 pub use summary::{HostSummary, Summary, Tally};
 pub use timeouts::Timeouts;

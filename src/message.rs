@@ -189,7 +189,8 @@ mod tests {
     #[test]
     fn a_message_needs_what_its_envelope_needs_and_what_was_required() {
         assert!(message().needs().is_empty());
-        let envelope = message().envelope().clone().with_mail_parameters(MailParameters::new().require_tls());
+        let envelope =
+            message().envelope().clone().with_mail_parameters(MailParameters::new().with_require_tls());
         let all = message().with_envelope(envelope).require(Dsn).require(SmtpUtf8);
         assert_eq!(all.needs(), [Dsn, SmtpUtf8, RequireTls].into_iter().collect());
     }

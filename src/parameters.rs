@@ -76,24 +76,30 @@ impl Body {
 /// use smtp_bulk::parameters::{EnvelopeId, MailParameters, Priority, Ret};
 ///
 /// let parameters = MailParameters::new()
-///     .ret(Ret::Headers)
-///     .envelope_id(EnvelopeId::new("batch 17")?)
-///     .priority(Priority::new(3)?)
-///     .require_tls()
-///     .raw("AUTH", Some("<>"))?;
+///     .with_ret(Ret::Headers)
+///     .with_envelope_id(EnvelopeId::new("batch 17")?)
+///     .with_priority(Priority::new(3)?)
+///     .with_require_tls()
+///     .with_raw("AUTH", Some("<>"))?;
 /// let envelope = Envelope::parse("news@example.org", ["ann@example.net"])?;
 /// let envelope = envelope.with_mail_parameters(parameters);
+///
+/// let asked = envelope.mail_parameters().expect("some were given");
+/// assert_eq!((asked.ret(), asked.priority().map(Priority::number)), (Some(Ret::Headers), Some(3)));
+/// assert_eq!(asked.envelope_id().map(EnvelopeId::as_str), Some("batch+2017"));
+/// assert!(asked.requires_tls() && asked.deliver_by().is_none() && asked.hold().is_none());
+/// assert_eq!(asked.raw().collect::<Vec<_>>(), [("AUTH", Some("<>"))]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct MailParameters {
-    pub(crate) ret: Option<Ret>,
-    pub(crate) envelope_id: Option<EnvelopeId>,
-    pub(crate) deliver_by: Option<DeliverBy>,
-    pub(crate) priority: Option<Priority>,
-    pub(crate) require_tls: bool,
-    pub(crate) hold: Option<Hold>,
-    pub(crate) raw: RawParameters,
+    ret: Option<Ret>,
+    envelope_id: Option<EnvelopeId>,
+    deliver_by: Option<DeliverBy>,
+    priority: Option<Priority>,
+    require_tls: bool,
+    hold: Option<Hold>,
+    raw: RawParameters,
 }
 
 impl MailParameters {
@@ -103,60 +109,101 @@ impl MailParameters {
         MailParameters::default()
     }
 
-    /// How much of the mail a notification of failure brings back (RFC 3461 §4.3).
+    /// The same, and a notification of failure brings back so much of the mail (RFC 3461 §4.3).
     #[must_use]
-    pub fn ret(mut self, ret: Ret) -> MailParameters {
+    pub fn with_ret(mut self, ret: Ret) -> MailParameters {
         self.ret = Some(ret);
         self
     }
 
-    /// A name that comes back in every notification about this mail (RFC 3461 §4.4).
+    /// How much of the mail a notification of failure brings back.
     #[must_use]
-    pub fn envelope_id(mut self, id: EnvelopeId) -> MailParameters {
+    pub fn ret(&self) -> Option<Ret> {
+        self.ret
+    }
+
+    /// The same with a name that comes back in every notification about this mail (RFC 3461 §4.4).
+    #[must_use]
+    pub fn with_envelope_id(mut self, id: EnvelopeId) -> MailParameters {
         self.envelope_id = Some(id);
         self
     }
 
-    /// By when the mail is to be delivered (RFC 2852). Needs DELIVERBY.
+    /// The name that comes back in every notification.
     #[must_use]
-    pub fn deliver_by(mut self, by: DeliverBy) -> MailParameters {
+    pub fn envelope_id(&self) -> Option<&EnvelopeId> {
+        self.envelope_id.as_ref()
+    }
+
+    /// The same, and the mail is to be delivered by then (RFC 2852). Needs DELIVERBY.
+    #[must_use]
+    pub fn with_deliver_by(mut self, by: DeliverBy) -> MailParameters {
         self.deliver_by = Some(by);
         self
     }
 
-    /// How urgent the mail is among others (RFC 6710).
+    /// By when the mail is to be delivered.
     #[must_use]
-    pub fn priority(mut self, priority: Priority) -> MailParameters {
+    pub fn deliver_by(&self) -> Option<DeliverBy> {
+        self.deliver_by
+    }
+
+    /// The same, and so urgent among others (RFC 6710).
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> MailParameters {
         self.priority = Some(priority);
         self
     }
 
-    /// Every server on the way is to pass the mail on under verified TLS, or not at all (RFC 8689).
-    /// Needs REQUIRETLS, which servers offer under TLS alone.
+    /// How urgent the mail is among others.
     #[must_use]
-    pub fn require_tls(mut self) -> MailParameters {
+    pub fn priority(&self) -> Option<Priority> {
+        self.priority
+    }
+
+    /// The same, and every server on the way is to pass the mail on under verified TLS, or not at all
+    /// (RFC 8689). Needs REQUIRETLS, which servers offer under TLS alone.
+    #[must_use]
+    pub fn with_require_tls(mut self) -> MailParameters {
         self.require_tls = true;
         self
     }
 
-    /// The server keeps the mail before it sends it on (RFC 4865). Needs FUTURERELEASE.
+    /// Whether every server on the way is to pass the mail on under TLS.
     #[must_use]
-    pub fn hold(mut self, hold: Hold) -> MailParameters {
+    pub fn requires_tls(&self) -> bool {
+        self.require_tls
+    }
+
+    /// The same, and the server keeps the mail before it sends it on (RFC 4865). Needs FUTURERELEASE.
+    #[must_use]
+    pub fn with_hold(mut self, hold: Hold) -> MailParameters {
         self.hold = Some(hold);
         self
     }
 
-    /// A parameter that this crate does not know, sent whatever the server offers. The keyword
-    /// has letters, digits and hyphens; the value any printable ASCII but space and `=`, for which
-    /// an extension usually has xtext (RFC 3461 §4).
+    /// How long the server keeps the mail before it sends it on.
+    #[must_use]
+    pub fn hold(&self) -> Option<&Hold> {
+        self.hold.as_ref()
+    }
+
+    /// The same with a parameter that this crate does not know, sent whatever the server offers. The
+    /// keyword has letters, digits and hyphens; the value any printable ASCII but space and `=`, for
+    /// which an extension usually has xtext (RFC 3461 §4).
     ///
     /// # Errors
     /// When keyword or value is none (RFC 5321 §4.1.2), the keyword is one that this crate writes
     /// itself or was given before, or all raw parameters together have more than [`MAX_RAW`]
     /// octets.
-    pub fn raw(mut self, keyword: &str, value: Option<&str>) -> Result<MailParameters, ParameterError> {
+    pub fn with_raw(mut self, keyword: &str, value: Option<&str>) -> Result<MailParameters, ParameterError> {
         self.raw = self.raw.with(keyword, value)?;
         Ok(self)
+    }
+
+    /// The keywords and values of the raw parameters, in the order in which they were given.
+    pub fn raw(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.raw.iter()
     }
 
     /// Whether none was asked for.
@@ -200,18 +247,24 @@ impl MailParameters {
 /// use smtp_bulk::Envelope;
 /// use smtp_bulk::parameters::{Notify, OriginalRecipient, RecipientParameters};
 ///
-/// let all = RecipientParameters::new().notify(Notify::FAILURE | Notify::DELAY);
-/// let bob = all.clone().original_recipient(OriginalRecipient::new("rfc822", "robert@example.com")?);
+/// let all = RecipientParameters::new().with_notify(Notify::FAILURE | Notify::DELAY);
+/// let bob = all.clone().with_original_recipient(OriginalRecipient::new("rfc822", "robert@example.com")?);
 /// let envelope = Envelope::parse("news@example.org", ["ann@example.net", "bob@example.net"])?
 ///     .with_recipient_parameters(all)
 ///     .with_parameters_for(1, bob)?;
+///
+/// let asked = envelope.recipient_parameters(1).expect("some were given");
+/// assert!(asked.notify().is_some_and(|notify| notify.contains(Notify::DELAY)));
+/// let original = asked.original_recipient().map(OriginalRecipient::as_str);
+/// assert_eq!(original, Some("rfc822;robert@example.com"));
+/// assert_eq!(asked.raw().count(), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct RecipientParameters {
-    pub(crate) notify: Option<Notify>,
-    pub(crate) original_recipient: Option<OriginalRecipient>,
-    pub(crate) raw: RawParameters,
+    notify: Option<Notify>,
+    original_recipient: Option<OriginalRecipient>,
+    raw: RawParameters,
 }
 
 impl RecipientParameters {
@@ -221,28 +274,50 @@ impl RecipientParameters {
         RecipientParameters::default()
     }
 
-    /// About what the sender is to be notified (RFC 3461 §4.1).
+    /// The same, and the sender is to be notified about this (RFC 3461 §4.1).
     #[must_use]
-    pub fn notify(mut self, notify: Notify) -> RecipientParameters {
+    pub fn with_notify(mut self, notify: Notify) -> RecipientParameters {
         self.notify = Some(notify);
         self
     }
 
-    /// The address that the sender used, before any list or alias changed it (RFC 3461 §4.2).
+    /// About what the sender is to be notified; where it is not said, the server decides.
     #[must_use]
-    pub fn original_recipient(mut self, recipient: OriginalRecipient) -> RecipientParameters {
+    pub fn notify(&self) -> Option<Notify> {
+        self.notify
+    }
+
+    /// The same with the address that the sender used, before any list or alias changed it (RFC 3461
+    /// §4.2).
+    #[must_use]
+    pub fn with_original_recipient(mut self, recipient: OriginalRecipient) -> RecipientParameters {
         self.original_recipient = Some(recipient);
         self
     }
 
-    /// A parameter that this crate does not know, sent whatever the server offers: see
-    /// [`MailParameters::raw`].
+    /// The address that the sender used.
+    #[must_use]
+    pub fn original_recipient(&self) -> Option<&OriginalRecipient> {
+        self.original_recipient.as_ref()
+    }
+
+    /// The same with a parameter that this crate does not know, sent whatever the server offers: see
+    /// [`MailParameters::with_raw`].
     ///
     /// # Errors
-    /// As [`MailParameters::raw`].
-    pub fn raw(mut self, keyword: &str, value: Option<&str>) -> Result<RecipientParameters, ParameterError> {
+    /// As [`MailParameters::with_raw`].
+    pub fn with_raw(
+        mut self,
+        keyword: &str,
+        value: Option<&str>,
+    ) -> Result<RecipientParameters, ParameterError> {
         self.raw = self.raw.with(keyword, value)?;
         Ok(self)
+    }
+
+    /// The keywords and values of the raw parameters, in the order in which they were given.
+    pub fn raw(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.raw.iter()
     }
 
     /// Whether none was asked for.

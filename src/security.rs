@@ -46,17 +46,21 @@ impl Security {
     /// ```
     /// use smtp_bulk::Security;
     ///
-    /// assert_eq!(Security::from_code(4), Some(Security::StartTls));
-    /// assert_eq!(Security::from_code(5), None);
+    /// assert_eq!(Security::from_code(4), Ok(Security::StartTls));
+    /// let error = Security::from_code(5).expect_err("there is none");
+    /// assert_eq!(error.to_string(), "5 stands for no security; there are 0, 1, 2, 3 and 4");
     /// ```
-    pub const fn from_code(code: u8) -> Option<Security> {
-        Some(match code {
+    ///
+    /// # Errors
+    /// When there is no such number.
+    pub const fn from_code(code: u8) -> Result<Security, UnknownSecurity> {
+        Ok(match code {
             0 => Security::None,
             1 => Security::ImplicitUnverified,
             2 => Security::Implicit,
             3 => Security::StartTlsUnverified,
             4 => Security::StartTls,
-            _ => return None,
+            code => return Err(UnknownSecurity(code)),
         })
     }
 
@@ -96,6 +100,18 @@ impl Security {
         matches!(self, Security::OpportunisticStartTls | Security::OpportunisticStartTlsUnverified)
     }
 }
+
+/// A number that stands for no [`Security`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownSecurity(pub u8);
+
+impl fmt::Display for UnknownSecurity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} stands for no security; there are 0, 1, 2, 3 and 4", self.0)
+    }
+}
+
+impl std::error::Error for UnknownSecurity {}
 
 /// A version of TLS.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -381,12 +397,11 @@ mod tests {
     #[test]
     fn the_numbers_of_net_smtp_bulk_map_one_to_one() {
         for code in 0..=4 {
-            assert_eq!(Security::from_code(code).and_then(Security::code), Some(code));
+            assert_eq!(Security::from_code(code).map(Security::code), Ok(Some(code)));
         }
-        assert_eq!(Security::from_code(5), None);
+        assert_eq!(Security::from_code(5), Err(UnknownSecurity(5)));
         assert_eq!(Security::OpportunisticStartTls.code(), None);
-        let verified: Vec<bool> =
-            (0..=4).filter_map(Security::from_code).map(Security::is_verified).collect();
+        let verified: Vec<bool> = (0..=4).flat_map(Security::from_code).map(Security::is_verified).collect();
         assert_eq!(verified, [false, false, true, false, true]);
     }
 

@@ -44,7 +44,7 @@ impl Way {
     }
 
     pub fn pipeline(&self) -> Result<Pipeline> {
-        Pipeline::from_level(self.level).ok_or_else(|| format!("there is no level {}", self.level).into())
+        Ok(Pipeline::from_level(self.level)?)
     }
 
     /// Whether the content of one mail goes together with the envelope of the next.

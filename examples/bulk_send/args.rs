@@ -441,7 +441,8 @@ fn threads(text: &str) -> Result<usize, String> {
 
 fn pipeline(text: &str) -> Result<Pipeline, String> {
     let level = digits_only(text).then(|| text.parse::<u8>().ok()).flatten();
-    level.and_then(Pipeline::from_level).ok_or_else(|| format!("{} is not 0, 1 or 2", quoted(text)))
+    let level = level.ok_or_else(|| format!("{} is no number of a level", quoted(text)))?;
+    Pipeline::from_level(level).map_err(|error| error.to_string())
 }
 
 fn depth(text: &str) -> Result<u32, String> {
@@ -632,9 +633,9 @@ mod tests {
             ("--hello -", "--hello: `-` is not a domain or address literal"),
             ("--hello ä..b", "--hello: `ä..b` is not a domain or address literal"),
             ("--recipients=", "--recipients: is empty"),
-            ("--pipeline 3", "--pipeline: `3` is not 0, 1 or 2"),
-            ("--pipeline -1", "--pipeline: `-1` is not 0, 1 or 2"),
-            ("--pipeline full", "--pipeline: `full` is not 0, 1 or 2"),
+            ("--pipeline 3", "--pipeline: 3 is no level of pipelining; there are 0, 1 and 2"),
+            ("--pipeline -1", "--pipeline: `-1` is no number of a level"),
+            ("--pipeline full", "--pipeline: `full` is no number of a level"),
             ("--pipeline 1 --pipeline 1", "--pipeline: is given twice"),
             ("--depth 0", "--depth: `0` is not 1 to 1000"),
             ("--depth 1001", "--depth: `1001` is not 1 to 1000"),

@@ -91,22 +91,22 @@ impl<'a> MailLine<'a> {
 
     fn encode_parameters(&self, parameters: &MailParameters, out: &mut Vec<u8>) {
         if self.offers(Extension::Dsn) {
-            optional(out, "RET=", parameters.ret.as_ref());
-            optional(out, "ENVID=", parameters.envelope_id.as_ref());
+            optional(out, "RET=", parameters.ret());
+            optional(out, "ENVID=", parameters.envelope_id());
         }
         if self.offers(Extension::DeliverBy) {
-            optional(out, "BY=", parameters.deliver_by.as_ref());
+            optional(out, "BY=", parameters.deliver_by());
         }
         if self.offers(Extension::MtPriority) {
-            optional(out, "MT-PRIORITY=", parameters.priority.as_ref());
+            optional(out, "MT-PRIORITY=", parameters.priority());
         }
-        if self.offers(Extension::RequireTls) && parameters.require_tls {
+        if self.offers(Extension::RequireTls) && parameters.requires_tls() {
             append(out, [" REQUIRETLS"]);
         }
         if self.offers(Extension::FutureRelease) {
-            optional(out, "", parameters.hold.as_ref());
+            optional(out, "", parameters.hold());
         }
-        append(out, [parameters.raw.as_str()]);
+        raw(out, parameters.raw());
     }
 
     fn offers(&self, extension: Extension) -> bool {
@@ -145,18 +145,27 @@ impl<'a> RcptLine<'a> {
         append(out, ["RCPT TO:<", self.to.wire(), ">"]);
         if let Some(parameters) = self.parameters {
             if self.offered.contains(Extension::Dsn) {
-                optional(out, "NOTIFY=", parameters.notify.as_ref());
-                optional(out, "ORCPT=", parameters.original_recipient.as_ref());
+                optional(out, "NOTIFY=", parameters.notify());
+                optional(out, "ORCPT=", parameters.original_recipient());
             }
-            append(out, [parameters.raw.as_str()]);
+            raw(out, parameters.raw());
         }
         append(out, ["\r\n"]);
     }
 }
 
-fn optional(out: &mut Vec<u8>, keyword: &str, value: Option<&impl Display>) {
+fn optional(out: &mut Vec<u8>, keyword: &str, value: Option<impl Display>) {
     if let Some(value) = value {
         parameter(out, keyword, value);
+    }
+}
+
+fn raw<'a>(out: &mut Vec<u8>, parameters: impl Iterator<Item = (&'a str, Option<&'a str>)>) {
+    for (keyword, value) in parameters {
+        append(out, [" ", keyword]);
+        if let Some(value) = value {
+            append(out, ["=", value]);
+        }
     }
 }
 

@@ -64,13 +64,13 @@ fn longest_path() -> String {
 
 fn longest_mail() -> MailParameters {
     MailParameters::new()
-        .ret(Ret::Headers)
-        .envelope_id(EnvelopeId::new(&"x".repeat(MAX_ENVELOPE_ID)).unwrap())
-        .deliver_by(DeliverBy::or_notify(-999_999_999).unwrap().trace())
-        .priority(Priority::new(-9).unwrap())
-        .require_tls()
-        .hold(Hold::until("2030-01-31T12:00:00Z").unwrap())
-        .raw("X", Some(&"x".repeat(MAX_RAW - 3)))
+        .with_ret(Ret::Headers)
+        .with_envelope_id(EnvelopeId::new(&"x".repeat(MAX_ENVELOPE_ID)).unwrap())
+        .with_deliver_by(DeliverBy::or_notify(-999_999_999).unwrap().with_trace())
+        .with_priority(Priority::new(-9).unwrap())
+        .with_require_tls()
+        .with_hold(Hold::until("2030-01-31T12:00:00Z").unwrap())
+        .with_raw("X", Some(&"x".repeat(MAX_RAW - 3)))
         .unwrap()
 }
 
@@ -78,13 +78,13 @@ fn longest_mail() -> MailParameters {
 fn mail_says_what_the_server_offers_and_nothing_else() {
     let from: ReversePath = "news@example.org".parse().unwrap();
     let parameters = MailParameters::new()
-        .ret(Ret::Headers)
-        .envelope_id(EnvelopeId::new("QQ314159").unwrap())
-        .deliver_by(DeliverBy::or_return(120).unwrap())
-        .priority(Priority::new(3).unwrap())
-        .require_tls()
-        .hold(Hold::seconds(60).unwrap())
-        .raw("AUTH", Some("<>"))
+        .with_ret(Ret::Headers)
+        .with_envelope_id(EnvelopeId::new("QQ314159").unwrap())
+        .with_deliver_by(DeliverBy::or_return(120).unwrap())
+        .with_priority(Priority::new(3).unwrap())
+        .with_require_tls()
+        .with_hold(Hold::seconds(60).unwrap())
+        .with_raw("AUTH", Some("<>"))
         .unwrap();
     let line = MailLine::new(&from).size(Some(1_000)).utf8(true).parameters(Some(&parameters));
     let asked = [
@@ -116,7 +116,8 @@ fn mail_says_what_the_server_offers_and_nothing_else() {
 #[test]
 fn notifications_are_asked_for_as_in_the_rfc() {
     let from: ReversePath = "Alice@Example.ORG".parse().unwrap();
-    let mail = MailParameters::new().ret(Ret::Headers).envelope_id(EnvelopeId::new("QQ314159").unwrap());
+    let mail =
+        MailParameters::new().with_ret(Ret::Headers).with_envelope_id(EnvelopeId::new("QQ314159").unwrap());
     let command = Command::Mail(MailLine::new(&from).parameters(Some(&mail)).offered(all()));
     assert_eq!(written(command, MAX_MAIL), "MAIL FROM:<Alice@Example.ORG> RET=HDRS ENVID=QQ314159");
     for (address, notify, expected) in [
@@ -130,9 +131,9 @@ fn notifications_are_asked_for_as_in_the_rfc() {
         ("Fred@Bombs.AF.MIL", Notify::NEVER, " NOTIFY=NEVER"),
     ] {
         let to: ForwardPath = address.parse().unwrap();
-        let mut asked = RecipientParameters::new().notify(notify);
+        let mut asked = RecipientParameters::new().with_notify(notify);
         if notify != Notify::NEVER {
-            asked = asked.original_recipient(OriginalRecipient::of(&to).unwrap());
+            asked = asked.with_original_recipient(OriginalRecipient::of(&to).unwrap());
         }
         let line = RcptLine::new(&to).parameters(Some(&asked));
         let command = Command::Rcpt(line.offered(Extension::Dsn.into()));
@@ -164,9 +165,9 @@ fn no_command_is_longer_than_it_may_be() {
     }
     let address = "x".repeat(MAX_ORIGINAL_RECIPIENT - "rfc822;".len());
     let parameters = RecipientParameters::new()
-        .notify(Notify::SUCCESS | Notify::FAILURE | Notify::DELAY)
-        .original_recipient(OriginalRecipient::new("rfc822", &address).unwrap())
-        .raw("X", Some(&"x".repeat(MAX_RAW - 3)))
+        .with_notify(Notify::SUCCESS | Notify::FAILURE | Notify::DELAY)
+        .with_original_recipient(OriginalRecipient::new("rfc822", &address).unwrap())
+        .with_raw("X", Some(&"x".repeat(MAX_RAW - 3)))
         .unwrap();
     let line = RcptLine::new(&to).parameters(Some(&parameters)).offered(all());
     let rcpt = written(Command::Rcpt(line), MAX_RCPT);
@@ -196,7 +197,7 @@ fn encoding_allocates_nothing() {
     let parameters = longest_mail();
     let line = MailLine::new(&from).size(Some(u64::MAX)).body(Some(Body::BinaryMime)).utf8(true);
     let argument = Argument::new("ann").unwrap();
-    let asked = RecipientParameters::new().notify(Notify::FAILURE | Notify::DELAY);
+    let asked = RecipientParameters::new().with_notify(Notify::FAILURE | Notify::DELAY);
     let commands = [
         Command::Mail(line.parameters(Some(&parameters)).offered(all())),
         Command::Rcpt(RcptLine::new(&to).parameters(Some(&asked)).offered(all())),

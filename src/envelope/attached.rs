@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn only(address: &str) -> RecipientParameters {
-        RecipientParameters::new().original_recipient(OriginalRecipient::new("rfc822", address).unwrap())
+        RecipientParameters::new().with_original_recipient(OriginalRecipient::new("rfc822", address).unwrap())
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
         let addresses = size_of::<(Box<str>, Box<[ForwardPath]>)>();
         assert_eq!(size_of::<Envelope>(), addresses + 2 * size_of::<usize>());
         let plain = envelope(1);
-        let asked = plain.clone().with_mail_parameters(MailParameters::new().require_tls());
+        let asked = plain.clone().with_mail_parameters(MailParameters::new().with_require_tls());
         assert_ne!(asked, plain);
         let unasked = asked.with_mail_parameters(MailParameters::new());
         assert!(unasked.attached.is_none());
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_recipient_has_its_own_parameters_or_those_of_all() {
-        let all = RecipientParameters::new().notify(Notify::NEVER);
+        let all = RecipientParameters::new().with_notify(Notify::NEVER);
         let set = envelope(3)
             .with_parameters_for(1, only("first@example.com"))
             .and_then(|set| set.with_parameters_for(0, RecipientParameters::new()))
@@ -194,17 +194,17 @@ mod tests {
         let mail = MailParameters::new();
         for (parameters, needs, wishes) in [
             (mail.clone(), set(&[]), set(&[])),
-            (mail.clone().ret(Ret::Full), set(&[]), set(&[Extension::Dsn])),
-            (mail.clone().envelope_id(EnvelopeId::new("x").unwrap()), set(&[]), set(&[Extension::Dsn])),
-            (mail.clone().priority(Priority::new(0).unwrap()), set(&[]), set(&[Extension::MtPriority])),
-            (mail.clone().require_tls(), set(&[Extension::RequireTls]), set(&[])),
-            (mail.clone().hold(Hold::seconds(1).unwrap()), set(&[Extension::FutureRelease]), set(&[])),
+            (mail.clone().with_ret(Ret::Full), set(&[]), set(&[Extension::Dsn])),
+            (mail.clone().with_envelope_id(EnvelopeId::new("x").unwrap()), set(&[]), set(&[Extension::Dsn])),
+            (mail.clone().with_priority(Priority::new(0).unwrap()), set(&[]), set(&[Extension::MtPriority])),
+            (mail.clone().with_require_tls(), set(&[Extension::RequireTls]), set(&[])),
+            (mail.clone().with_hold(Hold::seconds(1).unwrap()), set(&[Extension::FutureRelease]), set(&[])),
             (
-                mail.clone().deliver_by(DeliverBy::or_return(1).unwrap()),
+                mail.clone().with_deliver_by(DeliverBy::or_return(1).unwrap()),
                 set(&[Extension::DeliverBy]),
                 set(&[]),
             ),
-            (mail.clone().raw("AUTH", Some("<>")).unwrap(), set(&[]), set(&[])),
+            (mail.clone().with_raw("AUTH", Some("<>")).unwrap(), set(&[]), set(&[])),
         ] {
             let envelope = envelope(1).with_mail_parameters(parameters);
             assert_eq!((envelope.needs(), envelope.wishes()), (needs, wishes), "{envelope:?}");
@@ -213,14 +213,15 @@ mod tests {
         assert_eq!(foreign.needs(), set(&[Extension::SmtpUtf8]));
         let one = envelope(2).with_parameters_for(1, only("a@b")).unwrap();
         assert_eq!(one.wishes(), set(&[Extension::Dsn]));
-        let all = envelope(2).with_recipient_parameters(RecipientParameters::new().notify(Notify::NEVER));
+        let all =
+            envelope(2).with_recipient_parameters(RecipientParameters::new().with_notify(Notify::NEVER));
         assert_eq!(all.wishes(), set(&[Extension::Dsn]));
     }
 
     #[test]
     fn parameters_follow_their_recipients_into_every_subset() {
         const COUNT: usize = 7;
-        let mail = MailParameters::new().require_tls();
+        let mail = MailParameters::new().with_require_tls();
         let whole = [1, 2, 5, 6].into_iter().fold(envelope(COUNT), |envelope, place| {
             envelope.with_parameters_for(place, only(&format!("o{place}@example.com"))).unwrap()
         });

@@ -74,6 +74,7 @@ impl fmt::Display for EnvelopeId {
 /// assert_eq!((Notify::DELAY | Notify::FAILURE).to_string(), "FAILURE,DELAY");
 /// assert_eq!(Notify::NEVER.to_string(), "NEVER");
 /// assert_eq!(Notify::NEVER | Notify::SUCCESS, Notify::SUCCESS);
+/// assert!((Notify::DELAY | Notify::FAILURE).contains(Notify::DELAY));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Notify(u8);
@@ -87,6 +88,15 @@ impl Notify {
     pub const FAILURE: Notify = Notify(2);
     /// The mail is late.
     pub const DELAY: Notify = Notify(4);
+
+    /// Whether the sender is notified of all that `other` has. [`Notify::NEVER`] is in itself alone.
+    #[must_use]
+    pub const fn contains(self, other: Notify) -> bool {
+        match other.0 {
+            0 => self.0 == 0,
+            wanted => self.0 & wanted == wanted,
+        }
+    }
 }
 
 /// In the order of the RFC.

@@ -25,7 +25,7 @@ const RESERVED: [&str; 12] = [
 
 /// The parameters as they go onto the wire, with a space before each.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) struct RawParameters(Box<str>);
+pub(super) struct RawParameters(Box<str>);
 
 impl RawParameters {
     /// These and one more.
@@ -36,8 +36,7 @@ impl RawParameters {
         if RESERVED.into_iter().any(is) {
             return Err(ParameterError::Reserved);
         }
-        let known = self.0.split(' ').map(|known| known.split_once('=').map_or(known, |(known, _)| known));
-        if known.into_iter().any(is) {
+        if self.iter().any(|(known, _)| is(known)) {
             return Err(ParameterError::Repeated);
         }
         let (equals, value) = value.map_or(("", ""), |value| ("=", value));
@@ -48,8 +47,10 @@ impl RawParameters {
         Ok(RawParameters(format!("{} {keyword}{equals}{value}", self.0).into()))
     }
 
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
+    /// Keyword and value of each; neither has a space or, by itself, `=`.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let each = self.0.split(' ').skip(1);
+        each.map(|one| one.split_once('=').map_or((one, None), |(keyword, value)| (keyword, Some(value))))
     }
 }
 

@@ -95,7 +95,10 @@ fn a_time_to_deliver_in_is_within_nine_digits() {
     assert_eq!(shown(DeliverBy::or_return(1)).unwrap(), "1;R");
     assert_eq!(shown(DeliverBy::or_return(999_999_999)).unwrap(), "999999999;R");
     assert_eq!(shown(DeliverBy::or_notify(0)).unwrap(), "0;N");
-    assert_eq!(shown(DeliverBy::or_notify(-999_999_999).map(DeliverBy::trace)).unwrap(), "-999999999;NT");
+    assert_eq!(
+        shown(DeliverBy::or_notify(-999_999_999).map(DeliverBy::with_trace)).unwrap(),
+        "-999999999;NT"
+    );
     let returning = Err(ParameterError::OutOfRange { least: 1, most: 999_999_999 });
     assert_eq!(DeliverBy::or_return(0), returning);
     assert_eq!(DeliverBy::or_return(1_000_000_000), returning);
@@ -153,11 +156,46 @@ fn a_mail_is_held_for_seconds_or_until_a_time_that_exists() {
 }
 
 #[test]
+fn what_was_asked_for_can_be_read_back() {
+    let nothing = MailParameters::new();
+    assert_eq!((nothing.ret(), nothing.envelope_id(), nothing.deliver_by()), (None, None, None));
+    assert_eq!((nothing.priority(), nothing.requires_tls(), nothing.hold()), (None, false, None));
+    assert_eq!(nothing.raw().count(), 0);
+    let (id, by) = (EnvelopeId::new("x").unwrap(), DeliverBy::or_notify(-5).unwrap());
+    let (priority, hold) = (Priority::new(-9).unwrap(), Hold::until("2030-01-31T12:00:00Z").unwrap());
+    let mail = nothing.with_ret(Ret::Full).with_envelope_id(id.clone()).with_deliver_by(by.with_trace());
+    let mail = mail.with_priority(priority).with_require_tls().with_hold(hold.clone());
+    assert_eq!((mail.ret(), mail.envelope_id()), (Some(Ret::Full), Some(&id)));
+    assert_eq!((mail.priority().map(Priority::number), mail.requires_tls()), (Some(-9), true));
+    assert_eq!(mail.hold(), Some(&hold));
+    assert_eq!((hold.as_seconds(), hold.as_date_time()), (None, Some("2030-01-31T12:00:00Z")));
+    assert_eq!(Hold::seconds(60).unwrap().as_seconds(), Some(60));
+    let by = mail.deliver_by().unwrap();
+    assert_eq!((by.seconds(), by.is_returned(), by.is_traced()), (-5, false, true));
+
+    let original = OriginalRecipient::new("rfc822", "a@b").unwrap();
+    let nothing = RecipientParameters::new();
+    assert_eq!((nothing.notify(), nothing.original_recipient()), (None, None));
+    let rcpt = nothing.with_notify(Notify::NEVER).with_original_recipient(original.clone());
+    assert_eq!((rcpt.notify(), rcpt.original_recipient()), (Some(Notify::NEVER), Some(&original)));
+    let rcpt = rcpt.with_raw("X", None).and_then(|rcpt| rcpt.with_raw("Y", Some("1"))).unwrap();
+    assert_eq!(rcpt.raw().collect::<Vec<_>>(), [("X", None), ("Y", Some("1"))]);
+}
+
+#[test]
+fn a_set_of_notifications_has_what_was_put_into_it() {
+    let two = Notify::SUCCESS | Notify::DELAY;
+    assert!(two.contains(Notify::SUCCESS) && two.contains(Notify::DELAY) && two.contains(two));
+    assert!(!two.contains(Notify::FAILURE) && !two.contains(Notify::SUCCESS | Notify::FAILURE));
+    assert!(Notify::NEVER.contains(Notify::NEVER) && !two.contains(Notify::NEVER));
+    assert!(!Notify::NEVER.contains(Notify::DELAY));
+}
+
+#[test]
 fn a_raw_parameter_has_the_form_of_the_rfc() {
-    let raw = |keyword: &str, value: Option<&str>| MailParameters::new().raw(keyword, value);
-    let shown = |parameters: MailParameters| parameters.raw.as_str().to_owned();
-    assert_eq!(shown(raw("AUTH", Some("<>")).unwrap()), " AUTH=<>");
-    assert_eq!(shown(raw("x-1", None).unwrap()), " x-1");
+    let raw = |keyword: &str, value: Option<&str>| MailParameters::new().with_raw(keyword, value);
+    assert_eq!(raw("AUTH", Some("<>")).unwrap().raw().collect::<Vec<_>>(), [("AUTH", Some("<>"))]);
+    assert_eq!(raw("x-1", None).unwrap().raw().collect::<Vec<_>>(), [("x-1", None)]);
     for (keyword, value, error) in [
         ("", None, ParameterError::Empty),
         ("X", Some(""), ParameterError::Empty),
@@ -178,23 +216,23 @@ fn a_raw_parameter_has_the_form_of_the_rfc() {
         ("HoldUntil", None, ParameterError::Reserved),
     ] {
         assert_eq!(raw(keyword, value), Err(error), "{keyword} {value:?}");
-        assert_eq!(RecipientParameters::new().raw(keyword, value), Err(error));
+        assert_eq!(RecipientParameters::new().with_raw(keyword, value), Err(error));
     }
 }
 
 #[test]
 fn raw_parameters_are_bounded_together_and_given_once() {
-    let one = MailParameters::new().raw("X-A", Some("1")).unwrap();
-    assert_eq!(one.clone().raw("x-a", None), Err(ParameterError::Repeated));
-    let two = one.raw("X-B", None).unwrap();
-    assert_eq!(two.raw.as_str(), " X-A=1 X-B");
-    assert_eq!(two.clone().raw("X-B", Some("2")), Err(ParameterError::Repeated));
-    let room = MAX_RAW - two.raw.as_str().len() - " Y=".len();
-    let full = two.clone().raw("Y", Some(&"y".repeat(room))).unwrap();
-    assert_eq!(full.raw.as_str().len(), MAX_RAW);
+    let one = MailParameters::new().with_raw("X-A", Some("1")).unwrap();
+    assert_eq!(one.clone().with_raw("x-a", None), Err(ParameterError::Repeated));
+    let two = one.with_raw("X-B", None).unwrap();
+    assert_eq!(two.raw().collect::<Vec<_>>(), [("X-A", Some("1")), ("X-B", None)]);
+    assert_eq!(two.clone().with_raw("X-B", Some("2")), Err(ParameterError::Repeated));
+    let room = MAX_RAW - " X-A=1 X-B".len() - " Y=".len();
+    let full = two.clone().with_raw("Y", Some(&"y".repeat(room))).unwrap();
+    assert_eq!(full.raw().last(), Some(("Y", Some("y".repeat(room).as_str()))));
     let too_long = Err(ParameterError::TooLong { limit: MAX_RAW });
-    assert_eq!(two.raw("Y", Some(&"y".repeat(room + 1))), too_long);
-    assert_eq!(full.raw("Z", None), too_long);
+    assert_eq!(two.with_raw("Y", Some(&"y".repeat(room + 1))), too_long);
+    assert_eq!(full.with_raw("Z", None), too_long);
 }
 
 #[test]
@@ -202,7 +240,7 @@ fn what_the_servers_bounds_exclude_is_named() {
     let with = |parameters: MailParameters| {
         Envelope::parse("news@example.org", ["ann@example.net"]).unwrap().with_mail_parameters(parameters)
     };
-    let by = |by: DeliverBy| with(MailParameters::new().deliver_by(by));
+    let by = |by: DeliverBy| with(MailParameters::new().with_deliver_by(by));
     let minimum = offers("DELIVERBY 240");
     let late = by(DeliverBy::or_return(239).unwrap()).unfit(&minimum);
     assert_eq!(late, Some(Unfit::DeliverBy { seconds: 239, minimum: 240 }));
@@ -211,7 +249,7 @@ fn what_the_servers_bounds_exclude_is_named() {
     assert_eq!(by(DeliverBy::or_notify(1).unwrap()).unfit(&minimum), None);
     assert_eq!(by(DeliverBy::or_return(1).unwrap()).unfit(&offers("DELIVERBY")), None);
 
-    let hold = |hold: Hold| with(MailParameters::new().hold(hold));
+    let hold = |hold: Hold| with(MailParameters::new().with_hold(hold));
     let bounds = offers("FUTURERELEASE 86400 2030-01-31T12:00:00.5Z");
     let long = hold(Hold::seconds(86_401).unwrap()).unfit(&bounds).unwrap();
     assert_eq!(long, Unfit::HoldFor { seconds: 86_401, maximum: 86_400 });
@@ -221,7 +259,7 @@ fn what_the_servers_bounds_exclude_is_named() {
     assert_eq!(late.extension(), Extension::FutureRelease);
     assert!(late.to_string().ends_with("the server holds until 2030-01-31T12:00:00.5Z"), "{late}");
     assert_eq!(hold(Hold::seconds(86_401).unwrap()).unfit(&offers("FUTURERELEASE")), None);
-    assert_eq!(with(MailParameters::new().require_tls()).unfit(&minimum), None);
+    assert_eq!(with(MailParameters::new().with_require_tls()).unfit(&minimum), None);
 }
 
 #[test]
@@ -229,7 +267,7 @@ fn errors_never_show_a_raw_control_character() {
     for error in [
         EnvelopeId::new("\x1b[31m").unwrap_err(),
         OriginalRecipient::new("\n", "x").unwrap_err(),
-        MailParameters::new().raw("X", Some("\r")).unwrap_err(),
+        MailParameters::new().with_raw("X", Some("\r")).unwrap_err(),
     ] {
         assert!(!error.to_string().chars().any(char::is_control), "{error}");
     }

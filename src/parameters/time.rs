@@ -22,8 +22,10 @@ fn within(number: i64, least: i32, most: i32) -> Result<i32, ParameterError> {
 /// ```
 /// use smtp_bulk::parameters::DeliverBy;
 ///
-/// assert_eq!(DeliverBy::or_return(120)?.to_string(), "120;R");
-/// assert_eq!(DeliverBy::or_notify(3_600)?.trace().to_string(), "3600;NT");
+/// let by = DeliverBy::or_return(120)?;
+/// assert_eq!((by.seconds(), by.is_returned(), by.is_traced()), (120, true, false));
+/// assert_eq!(by.to_string(), "120;R");
+/// assert_eq!(DeliverBy::or_notify(3_600)?.with_trace().to_string(), "3600;NT");
 /// # Ok::<(), smtp_bulk::parameters::ParameterError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -53,11 +55,29 @@ impl DeliverBy {
         Ok(DeliverBy { seconds, returns: false, traces: false })
     }
 
-    /// The sender is told as well of each server on the way that does not know of this.
+    /// The same, and the sender is told of each server on the way that does not know of this.
     #[must_use]
-    pub fn trace(mut self) -> DeliverBy {
+    pub fn with_trace(mut self) -> DeliverBy {
         self.traces = true;
         self
+    }
+
+    /// Within how many seconds; below 0 for a time that is over.
+    #[must_use]
+    pub fn seconds(self) -> i32 {
+        self.seconds
+    }
+
+    /// Whether a mail that is late comes back; otherwise it is delivered all the same.
+    #[must_use]
+    pub fn is_returned(self) -> bool {
+        self.returns
+    }
+
+    /// Whether the sender is told of each server on the way that does not know of this.
+    #[must_use]
+    pub fn is_traced(self) -> bool {
+        self.traces
     }
 
     /// The minimum is for mails that are to come back only (RFC 2852 §2).
@@ -96,6 +116,12 @@ impl Priority {
     pub fn new(priority: i8) -> Result<Priority, ParameterError> {
         within(i64::from(priority), -9, 9).map(|_| Priority(priority))
     }
+
+    /// The number, from -9 to 9.
+    #[must_use]
+    pub fn number(self) -> i8 {
+        self.0
+    }
 }
 
 impl fmt::Display for Priority {
@@ -110,7 +136,9 @@ impl fmt::Display for Priority {
 /// ```
 /// use smtp_bulk::parameters::Hold;
 ///
-/// assert_eq!(Hold::seconds(86_400)?.to_string(), "HOLDFOR=86400");
+/// let day = Hold::seconds(86_400)?;
+/// assert_eq!((day.as_seconds(), day.as_date_time()), (Some(86_400), None));
+/// assert_eq!(day.to_string(), "HOLDFOR=86400");
 /// assert_eq!(Hold::until("2030-01-31T12:00:00Z")?.to_string(), "HOLDUNTIL=2030-01-31T12:00:00Z");
 /// assert!(Hold::until("tomorrow").is_err());
 /// # Ok::<(), smtp_bulk::parameters::ParameterError>(())
@@ -141,6 +169,24 @@ impl Hold {
     pub fn until(date_time: &str) -> Result<Hold, ParameterError> {
         let fits = date_time.len() == WHOLE_SECONDS && is_utc_date_time(date_time);
         if fits { Ok(Hold(Held::Until(date_time.into()))) } else { Err(ParameterError::BadDateTime) }
+    }
+
+    /// For how many seconds, where it is a number of seconds.
+    #[must_use]
+    pub fn as_seconds(&self) -> Option<u32> {
+        match self.0 {
+            Held::For(seconds) => Some(seconds),
+            Held::Until(_) => None,
+        }
+    }
+
+    /// Until when, where it is a date and time: in UTC, as RFC 3339 has it.
+    #[must_use]
+    pub fn as_date_time(&self) -> Option<&str> {
+        match &self.0 {
+            Held::For(_) => None,
+            Held::Until(date_time) => Some(date_time),
+        }
     }
 
     pub(super) fn unfit(&self, extensions: &Extensions) -> Option<Unfit> {

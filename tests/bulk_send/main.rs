@@ -496,7 +496,10 @@ fn bad_input_is_one_clear_line_before_anything_is_connected() {
     check(&[], "--host needs --recipients FILE or --count N");
     check(&["--count", "none"], "--count: `none` is not a number");
     check(&["--bogus"], "unknown option `--bogus`");
-    check(&["--count", "1", "--pipeline", "3"], "--pipeline: `3` is not 0, 1 or 2");
+    check(
+        &["--count", "1", "--pipeline", "3"],
+        "--pipeline: 3 is no level of pipelining; there are 0, 1 and 2",
+    );
     check(&["--count", "1", "--depth", "0"], "--depth: `0` is not 1 to 1000");
     check(&["--count", "1", "--unix", ""], "--unix: is empty");
     assert_eq!(fs::read_to_string(&failed).unwrap(), "precious\n");

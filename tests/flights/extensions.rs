@@ -119,10 +119,11 @@ fn an_address_beyond_ascii_needs_smtputf8_only_where_its_local_part_does() {
 #[test]
 fn notifications_are_asked_for_where_that_is_possible() {
     let message = || {
-        let mail = MailParameters::new().ret(Ret::Headers).envelope_id(EnvelopeId::new("a=b").unwrap());
+        let mail =
+            MailParameters::new().with_ret(Ret::Headers).with_envelope_id(EnvelopeId::new("a=b").unwrap());
         let to = RecipientParameters::new()
-            .notify(Notify::FAILURE | Notify::DELAY)
-            .original_recipient(OriginalRecipient::new("rfc822", "robert@example.com").unwrap());
+            .with_notify(Notify::FAILURE | Notify::DELAY)
+            .with_original_recipient(OriginalRecipient::new("rfc822", "robert@example.com").unwrap());
         Message::new(envelope().with_mail_parameters(mail).with_recipient_parameters(to), "")
     };
     let able = server([Offer::Dsn]);
@@ -139,10 +140,10 @@ fn notifications_are_asked_for_where_that_is_possible() {
 #[test]
 fn what_a_mail_needs_is_refused_by_the_client_where_it_is_lacking() {
     let with = |parameters| Message::new(envelope().with_mail_parameters(parameters), "");
-    let late = || with(MailParameters::new().deliver_by(DeliverBy::or_return(600).unwrap()));
-    let held = || with(MailParameters::new().hold(Hold::seconds(60).unwrap()));
-    let tls = || with(MailParameters::new().require_tls());
-    let urgent = || with(MailParameters::new().priority(Priority::new(5).unwrap()));
+    let late = || with(MailParameters::new().with_deliver_by(DeliverBy::or_return(600).unwrap()));
+    let held = || with(MailParameters::new().with_hold(Hold::seconds(60).unwrap()));
+    let tls = || with(MailParameters::new().with_require_tls());
+    let urgent = || with(MailParameters::new().with_priority(Priority::new(5).unwrap()));
     let plain = server([]);
     assert_eq!(refusal(&plain, late()), missing(Extension::DeliverBy));
     assert_eq!(refusal(&plain, held()), missing(Extension::FutureRelease));
@@ -157,7 +158,7 @@ fn what_a_mail_needs_is_refused_by_the_client_where_it_is_lacking() {
 
 #[test]
 fn raw_parameters_are_sent_whatever_is_offered() {
-    let parameters = MailParameters::new().raw("XODD", Some("1")).unwrap();
+    let parameters = MailParameters::new().with_raw("XODD", Some("1")).unwrap();
     let sink = server([]);
     let settings = builder(&Log::default()).host(host(&sink));
     let message = Message::new(envelope().with_mail_parameters(parameters), "");

@@ -473,13 +473,14 @@ fn mail(random: &mut Rng, number: usize, faultless: bool, flies: bool, epoch: In
 
 fn with_parameters(random: &mut Rng, envelope: Envelope) -> Envelope {
     let id = EnvelopeId::new("batch 17").expect("an id");
-    let all = MailParameters::new().ret(if random.bool() { Ret::Full } else { Ret::Headers });
-    let all = if random.bool() { all.envelope_id(id) } else { all };
+    let all = MailParameters::new().with_ret(if random.bool() { Ret::Full } else { Ret::Headers });
+    let all = if random.bool() { all.with_envelope_id(id) } else { all };
     let envelope = envelope.with_mail_parameters(all);
     if random.bool() {
         return envelope;
     }
-    envelope.with_recipient_parameters(RecipientParameters::new().notify(Notify::SUCCESS | Notify::DELAY))
+    envelope
+        .with_recipient_parameters(RecipientParameters::new().with_notify(Notify::SUCCESS | Notify::DELAY))
 }
 
 /// Octets beyond ASCII now and then, and more contents of several chunks.
