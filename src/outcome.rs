@@ -52,6 +52,9 @@ pub enum ClientReason {
     Content(ContentError),
     /// It needs an extension that the server, or this client, lacks.
     MissingExtension(Extension),
+    /// It needs REQUIRETLS (RFC 8689), and its session has no TLS: an offer counts for
+    /// nothing there.
+    NoTls,
     /// Its content is larger than the server takes (SIZE, RFC 1870 §4).
     TooLarge {
         /// Octets of the content.
@@ -75,6 +78,9 @@ impl fmt::Display for ClientReason {
             ClientReason::Content(error) => fmt::Display::fmt(error, f),
             ClientReason::MissingExtension(extension) => {
                 write!(f, "the message needs {}, which is not to be had", extension.keyword())
+            }
+            ClientReason::NoTls => {
+                write!(f, "the message needs {}, and the session has no TLS", Extension::RequireTls.keyword())
             }
             ClientReason::TooLarge { size, limit } => {
                 write!(f, "the message has {size} octets, and the server takes {limit}")
@@ -306,6 +312,7 @@ mod tests {
                 ClientReason::MissingExtension(Extension::RequireTls),
                 "the message needs REQUIRETLS, which is not to be had",
             ),
+            (ClientReason::NoTls, "the message needs REQUIRETLS, and the session has no TLS"),
             (
                 ClientReason::TooLarge { size: 2_000, limit: 1_000 },
                 "the message has 2000 octets, and the server takes 1000",
@@ -316,7 +323,7 @@ mod tests {
             ),
             (
                 ClientReason::Unfit(Unfit::HoldFor { seconds: 90, maximum: 60 }),
-                "the message is to be held for 90 s, and the server holds for 60 s",
+                "FUTURERELEASE: the message is to be held for 90 s, and the server holds for 60 s at most",
             ),
         ] {
             assert_eq!(reason.to_string(), text);

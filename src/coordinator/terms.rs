@@ -36,9 +36,11 @@ impl<'a> Terms<'a> {
         if !self.used.contains(Extension::Chunking) {
             offered = offered.without(Extension::Chunking.into());
         }
-        let lacking = needs(mail, self.host).without(offered).iter().next();
-        let lacks_tls = message.needs().contains(Extension::RequireTls) && !self.has_tls;
-        if let Some(extension) = lacking.or(lacks_tls.then_some(Extension::RequireTls)) {
+        // Said first, for without TLS no server offers it.
+        if message.needs().contains(Extension::RequireTls) && !self.has_tls {
+            return Some(ClientReason::NoTls);
+        }
+        if let Some(extension) = needs(mail, self.host).without(offered).iter().next() {
             return Some(ClientReason::MissingExtension(extension));
         }
         if let Some(unfit) = message.envelope().unfit(self.offered) {

@@ -211,7 +211,8 @@ impl fmt::Display for Hold {
     }
 }
 
-/// What an envelope asks for and the server's stated bounds exclude.
+/// What an envelope asks for and the server's stated bounds exclude. Its text names the extension,
+/// what was asked for and the bound.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Unfit {
@@ -251,15 +252,16 @@ impl Unfit {
 
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: the message is to be ", self.extension().keyword())?;
         match self {
             Unfit::DeliverBy { seconds, minimum } => {
-                write!(f, "the message is to be delivered in {seconds} s, and the server wants {minimum} s")
+                write!(f, "delivered in {seconds} s, and the server wants {minimum} s at least")
             }
             Unfit::HoldFor { seconds, maximum } => {
-                write!(f, "the message is to be held for {seconds} s, and the server holds for {maximum} s")
+                write!(f, "held for {seconds} s, and the server holds for {maximum} s at most")
             }
             Unfit::HoldUntil { until, latest } => {
-                write!(f, "the message is to be held until {until}, and the server holds until {latest}")
+                write!(f, "held until {until}, and the server holds until {latest} at the latest")
             }
         }
     }

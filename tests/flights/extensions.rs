@@ -147,7 +147,7 @@ fn what_a_mail_needs_is_refused_by_the_client_where_it_is_lacking() {
     let plain = server([]);
     assert_eq!(refusal(&plain, late()), missing(Extension::DeliverBy));
     assert_eq!(refusal(&plain, held()), missing(Extension::FutureRelease));
-    assert_eq!(refusal(&plain, tls()), missing(Extension::RequireTls));
+    assert_eq!(refusal(&plain, tls()), Some(ClientReason::NoTls));
     assert_eq!(refusal(&plain, urgent()), None);
     let able = server([Offer::DeliverBy, Offer::MtPriority, Offer::FutureRelease]);
     for (message, parameter) in [(late(), "BY=600;R"), (held(), "HOLDFOR=60"), (urgent(), "MT-PRIORITY=5")] {

@@ -5,8 +5,11 @@
 mod support;
 
 mod asking;
+#[path = "../support/certs.rs"]
+mod certs;
 mod contents;
 mod extensions;
 mod levels;
 mod lmtp;
+mod needs;
 mod recipients;

@@ -5,6 +5,7 @@ use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use smtp_bulk::parameters::MailParameters;
 use smtp_bulk::sink::{Fault, Misdeed, Sink, Step as At};
 use smtp_bulk::{Credentials, EventKind, Failure, Host, Security, Step, Timeouts, TlsProblem};
 
@@ -220,6 +221,36 @@ fn the_ehlo_under_tls_counts_and_the_one_before_does_not() {
     assert!(heard[2..].iter().all(|heard| matches!(heard, Heard::Secret(_))), "{heard:?}");
     assert_eq!((said("EHLO client.example"), said("STARTTLS")), (1, 0), "{heard:?}");
     assert_eq!(said("AUTH PLAIN AHRpbQBodW50ZXIy"), 1);
+}
+
+/// RFC 8689 §2 has servers offer it under TLS alone: this one, or somebody in between, does the reverse.
+#[test]
+fn requiretls_offered_before_starttls_and_not_behind_it_is_not_used() {
+    let authority = Authority::new();
+    let accepting = acceptor(&authority.good()).build();
+    let server = Server::start(move |mut peer| {
+        if peer.until_starttls("250-peer.example\r\n250-REQUIRETLS\r\n250 STARTTLS\r\n") {
+            peer.say("220 go\r\n");
+            let mut peer = peer.secure(&accepting).unwrap();
+            assert_eq!(peer.line().as_deref(), Some("EHLO client.example"));
+            peer.say("250-peer.example\r\n250 STARTTLS\r\n");
+            peer.behave();
+        }
+    });
+    let (log, _) = noting();
+    let host = server.host().security(Security::StartTls).tls(trusting(&authority)).hello("client.example");
+    let message = mail(0);
+    let parameters = MailParameters::new().with_require_tls();
+    let envelope = message.envelope().clone().with_mail_parameters(parameters);
+    let summary = send_and_quit(builder(&log).host(host), [message.with_envelope(envelope)]);
+    assert_eq!(summary.mails.refused, 1, "{summary}");
+    let words = "refused: the message needs REQUIRETLS, which is not to be had";
+    log.reports(|reports| assert_eq!(reports[0].line, words));
+    let heard = server.heard();
+    let is_mail = |heard: &Heard| match heard {
+        Heard::Clear(line) | Heard::Secret(line) => line.starts_with("MAIL"),
+    };
+    assert!(!heard.iter().any(is_mail), "{heard:?}");
 }
 
 #[test]
