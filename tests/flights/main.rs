@@ -13,3 +13,4 @@ mod levels;
 mod lmtp;
 mod needs;
 mod recipients;
+mod slow;
