@@ -7,6 +7,9 @@
 //! which takes 5 to 10 minutes on two cores; the ordinary 20,000 take about 20 s
 //! in a test build.
 
+#[path = "support/mended.rs"]
+mod mended;
+
 mod simulation {
     pub mod accounts;
     pub mod attempts;

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use smtp_bulk::sink::{Extension, Sink};
 use smtp_bulk::{Content, Envelope, Message, Pipeline};
 
+use crate::mended::mended;
 use crate::support::{Log, builder, host, send_and_quit, sink};
 
 /// What ends a content for one server and not for another, and other oddities.
@@ -35,26 +36,6 @@ const ODD: [&[u8]; 24] = [
     b"nul \0 and \xff\xfe\r\n",
     b"no end",
 ];
-
-/// As the guide promises it: each CRLF, CR or LF ends a line, and the last line is ended too.
-fn mended(raw: &[u8]) -> Vec<u8> {
-    let mut mended = Vec::new();
-    let mut rest = raw.iter().copied().peekable();
-    while let Some(octet) = rest.next() {
-        if octet == b'\r' || octet == b'\n' {
-            if octet == b'\r' {
-                rest.next_if_eq(&b'\n');
-            }
-            mended.extend_from_slice(b"\r\n");
-        } else {
-            mended.push(octet);
-        }
-    }
-    if !mended.is_empty() && !mended.ends_with(b"\r\n") {
-        mended.extend_from_slice(b"\r\n");
-    }
-    mended
-}
 
 /// Gives so many octets at a time.
 struct Pieces(&'static [u8], usize);

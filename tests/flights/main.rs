@@ -11,6 +11,8 @@ mod contents;
 mod extensions;
 mod levels;
 mod lmtp;
+#[path = "../support/mended.rs"]
+mod mended;
 mod needs;
 mod recipients;
 mod slow;

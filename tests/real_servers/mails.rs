@@ -5,6 +5,7 @@ use std::io::Cursor;
 
 use smtp_bulk::{Content, Envelope, Message};
 
+use crate::mended::mended;
 use crate::stored::Stored;
 
 /// Larger than any server of these tests takes.
@@ -116,18 +117,8 @@ impl Letter {
     /// What is to be stored for one of its recipients: every line end mended and the last line
     /// ended, and with LF for CRLF.
     fn stored(&self, recipient: &str) -> Stored {
-        let text = &self.content;
-        let mut content = Vec::new();
-        for (at, octet) in text.iter().enumerate() {
-            match octet {
-                b'\n' if at > 0 && text[at - 1] == b'\r' => {}
-                b'\r' | b'\n' => content.push(b'\n'),
-                other => content.push(*other),
-            }
-        }
-        if content.last().is_some_and(|octet| *octet != b'\n') {
-            content.push(b'\n');
-        }
+        // No CR is left but those before an LF.
+        let content = mended(&self.content).into_iter().filter(|octet| *octet != b'\r').collect();
         Stored { recipient: recipient.to_owned(), sender: self.sender(), content }
     }
 }

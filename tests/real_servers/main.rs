@@ -17,6 +17,8 @@ mod certs;
 mod dovecot;
 #[path = "../support/exim.rs"]
 mod exim;
+#[path = "../support/mended.rs"]
+mod mended;
 #[path = "../support/postfix.rs"]
 mod postfix;
 #[path = "../support/private.rs"]

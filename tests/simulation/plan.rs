@@ -15,6 +15,7 @@ use smtp_bulk::{
 };
 
 use super::accounts::Account;
+use crate::mended::mended;
 
 /// Bounds of each wait for a reply: longer than all delays that are no fault.
 const TIMEOUT_MS: std::ops::Range<u64> = 10_000..60_000;
@@ -504,27 +505,6 @@ fn octets(random: &mut Rng) -> Arc<[u8]> {
         _ => random.usize(0..200),
     };
     (0..length).map(|_| b"\r\n\n..abcdefgh QUIT"[random.usize(0..17)]).collect()
-}
-
-/// The content as a server has to store it: every CRLF, CR or LF ends a line,
-/// and the last line is ended too.
-fn mended(raw: &[u8]) -> Vec<u8> {
-    let mut mended = Vec::new();
-    let mut rest = raw.iter().copied().peekable();
-    while let Some(octet) = rest.next() {
-        if octet == b'\r' || octet == b'\n' {
-            if octet == b'\r' {
-                rest.next_if_eq(&b'\n');
-            }
-            mended.extend_from_slice(b"\r\n");
-        } else {
-            mended.push(octet);
-        }
-    }
-    if !mended.is_empty() && !mended.ends_with(b"\r\n") {
-        mended.extend_from_slice(b"\r\n");
-    }
-    mended
 }
 
 fn content(random: &mut Rng, raw: Arc<[u8]>) -> (Content, bool) {
