@@ -13,20 +13,7 @@
 //! the roles still work together. It must never judge a figure: it prints, people judge.
 #![forbid(unsafe_code)]
 
-/// What the other benchmark has.
-#[allow(dead_code, reason = "each benchmark uses its own part of this")]
-#[path = "lockstep"]
-mod lockstep {
-    pub mod content;
-    pub mod figures;
-    pub mod gauge;
-    pub mod machine;
-    pub mod options;
-    pub mod ours;
-    pub mod server;
-    pub mod spawn;
-    pub mod way;
-}
+mod support;
 
 mod link {
     pub mod options;
@@ -39,43 +26,21 @@ mod link {
     pub mod table;
 }
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use link::options::Options;
 use link::{relay, rounds, table};
-use lockstep::figures::Plan;
-use lockstep::{gauge, ours, server, spawn};
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use support::{ours, server, spawn};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match play(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("link: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn play(arguments: &[String]) -> Result<()> {
-    let (role, rest) =
-        arguments.split_first().map_or(("", arguments), |(first, rest)| (first.as_str(), rest));
-    match role {
+    support::main("link", |role, rest, all| match role {
         spawn::SERVER => server::serve(rest),
         relay::ROLE => relay::serve(rest),
-        spawn::OURS => {
-            let plan = Plan::from_arguments(rest)?;
-            gauge::raise_descriptor_limit(plan.sessions)?;
-            println!("{}", ours::run(&plan)?);
-            Ok(())
-        }
+        spawn::OURS => support::play_client(rest, ours::run),
         _ => {
-            let options = Options::parse(arguments)?;
+            let options = Options::parse(all)?;
             print!("{}", table::markdown(&options, &rounds::run(&options)?));
             Ok(())
         }
-    }
+    })
 }

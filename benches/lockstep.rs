@@ -17,58 +17,28 @@
 //! the roles still work together. It must never judge a figure: it prints, people judge.
 #![forbid(unsafe_code)]
 
+mod support;
+
 mod lockstep {
-    pub mod content;
-    pub mod figures;
     pub mod floor;
-    pub mod gauge;
-    pub mod machine;
     pub mod options;
-    pub mod ours;
     pub mod rounds;
-    pub mod server;
-    pub mod spawn;
-    pub mod strace;
     pub mod table;
-    pub mod way;
 }
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use lockstep::options::Options;
-use lockstep::{figures::Plan, floor, gauge, ours, rounds, server, spawn, table};
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use lockstep::{floor, rounds, table};
+use support::{Result, ours, server, spawn};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match play(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lockstep: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn play(arguments: &[String]) -> Result<()> {
-    let (role, rest) =
-        arguments.split_first().map_or(("", arguments), |(first, rest)| (first.as_str(), rest));
-    match role {
-        spawn::SERVER => {
-            gauge::raise_descriptor_limit(0)?;
-            server::serve(rest)
-        }
-        spawn::FLOOR | spawn::OURS => {
-            let plan = Plan::from_arguments(rest)?;
-            gauge::raise_descriptor_limit(plan.sessions)?;
-            let figures = if role == spawn::FLOOR { floor::run(&plan) } else { ours::run(&plan) }?;
-            println!("{figures}");
-            Ok(())
-        }
-        _ => compare(&Options::parse(arguments)?),
-    }
+    support::main("lockstep", |role, rest, all| match role {
+        spawn::SERVER => server::serve(rest),
+        floor::ROLE => support::play_client(rest, floor::run),
+        spawn::OURS => support::play_client(rest, ours::run),
+        _ => compare(&Options::parse(all)?),
+    })
 }
 
 fn compare(options: &Options) -> Result<()> {

@@ -14,20 +14,7 @@
 //! the roles still work together. It must never judge a figure: it prints, people judge.
 #![forbid(unsafe_code)]
 
-/// What the other benchmark has.
-#[allow(dead_code, reason = "each benchmark uses its own part of this")]
-#[path = "lockstep"]
-mod lockstep {
-    pub mod content;
-    pub mod figures;
-    pub mod gauge;
-    pub mod machine;
-    pub mod options;
-    pub mod server;
-    pub mod spawn;
-    pub mod strace;
-    pub mod way;
-}
+mod support;
 
 mod tls {
     #[cfg(target_os = "linux")]
@@ -42,31 +29,15 @@ mod tls {
     pub mod table;
 }
 
-use std::error::Error;
 use std::process::ExitCode;
 
-use lockstep::{gauge, spawn};
+use support::{gauge, spawn};
 use tls::measured::Plan;
 use tls::options::Options;
 use tls::{client, rounds, server, table};
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match play(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tls: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn play(arguments: &[String]) -> Result<()> {
-    let (role, rest) =
-        arguments.split_first().map_or(("", arguments), |(first, rest)| (first.as_str(), rest));
-    match role {
+    support::main("tls", |role, rest, all| match role {
         spawn::SERVER => {
             gauge::raise_descriptor_limit(0)?;
             server::serve(rest)
@@ -78,9 +49,9 @@ fn play(arguments: &[String]) -> Result<()> {
             Ok(())
         }
         _ => {
-            let options = Options::parse(arguments)?;
+            let options = Options::parse(all)?;
             print!("{}", table::markdown(&options, &rounds::run(&options)?));
             Ok(())
         }
-    }
+    })
 }

@@ -1,6 +1,6 @@
 //! What stands for the relay where there is no `epoll`.
 
-use crate::Result;
+use crate::support::Result;
 
 /// The hidden first argument.
 pub const ROLE: &str = "__relay";

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::Result;
-use crate::lockstep::options::positive;
-use crate::lockstep::way::{self, Way};
+use crate::support::Result;
+use crate::support::options::{given, positive, unknown};
+use crate::support::way::{self, Way};
 
 /// What the orchestrator was asked to do.
 #[derive(Clone, Debug)]
@@ -24,16 +24,12 @@ impl Options {
     pub fn parse(arguments: &[String]) -> Result<Self> {
         let delay = Duration::from_millis(20);
         let mut options = Self { ways: Vec::new(), rounds: 3, flights: 200, delay, sessions: [100, 20] };
-        if !arguments.iter().any(|argument| argument == "--bench") {
-            // Started by `cargo test`, whose arguments are for its own harness: prove that the
-            // roles work together, and be quick about it.
+        let Some(mut arguments) = given(arguments) else {
             let delay = Duration::from_millis(1);
             return Ok(Self { ways: way::ALL.to_vec(), rounds: 1, flights: 8, delay, sessions: [4, 2] });
-        }
-        let mut arguments = arguments.iter();
+        };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--bench" => {}
                 "--quick" => (options.rounds, options.flights) = (1, 20),
                 "--rounds" => options.rounds = positive(argument, arguments.next())?,
                 "--flights" => options.flights = positive(argument, arguments.next())?,
@@ -43,7 +39,7 @@ impl Options {
                 }
                 "--level" => options.ways.extend(Way::of_level(arguments.next())?),
                 "--depth" => options.ways.push(Way::of_depth(arguments.next())?),
-                _ => return Err(format!("unknown option {argument}").into()),
+                _ => return unknown(argument),
             }
         }
         if options.ways.is_empty() {

@@ -18,8 +18,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::Result;
-use crate::lockstep::gauge;
+use crate::support::{Result, gauge, server};
 
 /// The hidden first argument.
 pub const ROLE: &str = "__relay";
@@ -43,23 +42,21 @@ const LISTENER: u64 = u64::MAX;
 /// Takes the address of the server, and the delay in microseconds; says where it listens, and
 /// relays until its standard input ends.
 pub fn serve(arguments: &[String]) -> Result<()> {
-    let [server, delay] = arguments else {
+    let [behind, delay] = arguments else {
         return Err("the relay takes ADDRESS MICROSECONDS".into());
     };
     let delay = Duration::from_micros(delay.parse()?);
     gauge::raise_descriptor_limit(0)?;
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
-    let server = server.parse()?;
+    let behind = behind.parse()?;
     thread::spawn(move || {
-        if let Err(error) = Relay::new(listener, server, delay).and_then(|mut relay| relay.run()) {
+        if let Err(error) = Relay::new(listener, behind, delay).and_then(|mut relay| relay.run()) {
             // The client sees its connections end.
             eprintln!("link: the relay: {error}");
         }
     });
-    println!("{address}");
-    io::copy(&mut io::stdin(), &mut io::sink())?;
-    Ok(())
+    server::stand(address)
 }
 
 /// One end of a connection through the relay; the other has the place beside it.

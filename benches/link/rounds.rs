@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::options::Options;
 use super::relay;
-use crate::Result;
-use crate::lockstep::figures::{Figures, Plan, median};
-use crate::lockstep::spawn::{self, OURS, SERVER, Server};
-use crate::lockstep::way::Way;
+use crate::support::Result;
+use crate::support::figures::{Figures, Plan, median, spread};
+use crate::support::spawn::{self, OURS, SERVER, Server};
+use crate::support::way::Way;
 
 /// Round trips of which the median is taken.
 const PINGS: usize = 21;
@@ -35,9 +35,7 @@ pub struct Run {
 impl Course {
     /// A figure of every round: smallest, median, largest.
     pub fn spread(&self, figure: impl Fn(&Run) -> f64) -> Option<[f64; 3]> {
-        let mut values: Vec<f64> = self.runs.iter().map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        Some([*values.first()?, median(values.clone())?, *values.last()?])
+        spread(self.runs.iter().map(figure))
     }
 }
 
@@ -62,19 +60,13 @@ pub fn run(options: &Options) -> Result<Vec<Course>> {
 
 /// Runs one client through a fresh relay against a fresh server.
 fn client(options: &Options, way: Way) -> Result<Run> {
-    let mut server = Server::start(SERVER, &way.server_arguments())?;
+    let server = Server::start(SERVER, &way.server_arguments())?;
     let delay = options.delay.as_micros().to_string();
     let relay = Server::start(relay::ROLE, &[server.address.to_string().into(), delay.into()])?;
     let round_trip = ping(relay.address)?;
     let (sessions, warm_up, mails) = (options.sessions(way), options.warm_up(way), options.mails(way));
     let plan = Plan { server: relay.address, way, sessions, warm_up, mails };
-    let mut command = spawn::command_line(OURS, None)?;
-    let figures = Figures::parse(&spawn::answer(command.args(plan.to_arguments()))?)?;
-    let taken = server.stop()?;
-    if figures.mails != plan.mails || taken != plan.total() {
-        return Err(format!("{plan:?}: the client says {figures}, the server took {taken} mails").into());
-    }
-    Ok(Run { figures, round_trip })
+    Ok(Run { figures: spawn::client(OURS, &plan, server, None)?, round_trip })
 }
 
 /// How long a NOOP takes on a connection that has nothing else to do.

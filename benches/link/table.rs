@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use super::options::Options;
 use super::rounds::{Course, Run};
-use crate::lockstep::content::CONTENT_OCTETS;
-use crate::lockstep::machine;
+use crate::support::content::CONTENT_OCTETS;
+use crate::support::machine;
+use crate::support::table::spread_cell;
 
 pub fn markdown(options: &Options, courses: &[Course]) -> String {
     let mut text = String::new();
@@ -55,6 +56,5 @@ fn row(text: &mut String, options: &Options, course: &Course) -> std::fmt::Resul
 }
 
 fn cell(course: &Course, decimals: usize, figure: impl Fn(&Run) -> f64) -> String {
-    let Some([least, median, most]) = course.spread(figure) else { return "–".to_owned() };
-    format!("{median:.decimals$} ({least:.decimals$}–{most:.decimals$})")
+    spread_cell(course.spread(figure), decimals)
 }

@@ -8,11 +8,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::content::{HELLO, RECIPIENT, SENDER, content};
-use super::figures::{Figures, Plan};
-use super::gauge::Section;
-use super::way::Way;
-use crate::Result;
+use crate::support::Result;
+use crate::support::content::{HELLO, RECIPIENT, SENDER, content};
+use crate::support::figures::{Figures, Plan};
+use crate::support::gauge::Section;
+use crate::support::way::Way;
+
+/// The hidden first argument.
+pub const ROLE: &str = "__floor";
 
 /// A server that is silent for longer ends the run with an error.
 const SILENCE: Duration = Duration::from_secs(30);

@@ -1,8 +1,10 @@
 //! The orchestrator's command line.
 
-use super::spawn::{FLOOR, OURS};
-use super::way::{self, Way};
-use crate::Result;
+use super::floor;
+use crate::support::Result;
+use crate::support::options::{given, positive, unknown};
+use crate::support::spawn::OURS;
+use crate::support::way::{self, Way};
 
 /// What the orchestrator was asked to do.
 #[derive(Clone, Debug)]
@@ -29,16 +31,12 @@ impl Options {
             strace: true,
             rival: OURS,
         };
-        if !arguments.iter().any(|argument| argument == "--bench") {
-            // Started by `cargo test`, whose arguments are for its own harness: prove that the
-            // roles work together, and be quick about it.
+        let Some(mut arguments) = given(arguments) else {
             let ways = way::ALL.to_vec();
             return Ok(Self { ways, sessions: vec![10], rounds: 1, mails: 100, strace: false, ..options });
-        }
-        let mut arguments = arguments.iter();
+        };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--bench" => {}
                 "--quick" => (options.rounds, options.mails) = (2, 5000),
                 "--rounds" => options.rounds = positive(argument, arguments.next())?,
                 "--level" => options.ways.extend(Way::of_level(arguments.next())?),
@@ -46,8 +44,8 @@ impl Options {
                 "--only" => options.sessions = vec![positive(argument, arguments.next())?],
                 "--mails" => options.mails = positive(argument, arguments.next())?,
                 "--no-strace" => options.strace = false,
-                "--control" => options.rival = FLOOR,
-                _ => return Err(format!("unknown option {argument}").into()),
+                "--control" => options.rival = floor::ROLE,
+                _ => return unknown(argument),
             }
         }
         if options.ways.is_empty() {
@@ -55,10 +53,4 @@ impl Options {
         }
         Ok(options)
     }
-}
-
-/// The number behind an option.
-pub fn positive(name: &str, value: Option<&String>) -> Result<usize> {
-    let number = value.and_then(|value| value.parse().ok()).filter(|&number| number > 0);
-    number.ok_or_else(|| format!("{name} takes a number above 0").into())
 }

@@ -1,11 +1,14 @@
 //! Runs floor and ours in turn and keeps the pairs.
 
-use super::figures::{Figures, least, median};
+use std::path::Path;
+
+use super::floor;
 use super::options::Options;
-use super::spawn::{self, FLOOR, Run};
-use super::strace::{self, Calls};
-use super::way::Way;
-use crate::Result;
+use crate::support::Result;
+use crate::support::figures::{Figures, Plan, least, spread};
+use crate::support::spawn::{self, SERVER, Server};
+use crate::support::strace::{self, Calls};
+use crate::support::way::Way;
 
 /// Mails before the measured section, at least; and whole batches, at least.
 const WARM_UP_MAILS: usize = 1000;
@@ -48,10 +51,26 @@ impl Comparison {
     pub fn ratios(&self) -> Option<[f64; 3]> {
         let ratio =
             |(floor, ours): &(Figures, Figures)| ours.cpu_micros_per_mail() / floor.cpu_micros_per_mail();
-        let mut ratios: Vec<_> = self.pairs.iter().map(ratio).collect();
-        ratios.sort_by(f64::total_cmp);
-        Some([*ratios.first()?, median(ratios.clone())?, *ratios.last()?])
+        spread(self.pairs.iter().map(ratio))
     }
+}
+
+/// What to run: the address of the server is not known before it is started.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    role: &'static str,
+    way: Way,
+    sessions: usize,
+    warm_up: usize,
+    mails: usize,
+}
+
+/// Runs one client against one fresh server; under `strace` when told where it shall write.
+fn client(run: Run, strace: Option<&Path>) -> Result<Figures> {
+    let Run { role, way, sessions, warm_up, mails } = run;
+    let server = Server::start(SERVER, &way.server_arguments())?;
+    let plan = Plan { server: server.address, way, sessions, warm_up, mails };
+    spawn::client(role, &plan, server, strace)
 }
 
 /// How many mails a run has: about as long at each way as `--mails` says for level 0.
@@ -68,7 +87,7 @@ pub fn compare(options: &Options, way: Way, sessions: usize) -> Result<Compariso
     let title = way.title();
     let mut pairs = Vec::new();
     for round in 1..=options.rounds {
-        let pair = (spawn::client(run(FLOOR), None)?, spawn::client(run(options.rival), None)?);
+        let pair = (client(run(floor::ROLE), None)?, client(run(options.rival), None)?);
         let (floor, ours) = (pair.0.cpu_micros_per_mail(), pair.1.cpu_micros_per_mail());
         eprintln!(
             "{title}, {sessions} sessions, round {round} of {}: floor {floor:.2} µs, ours {ours:.2} µs CPU per mail",
@@ -78,7 +97,7 @@ pub fn compare(options: &Options, way: Way, sessions: usize) -> Result<Compariso
     }
     let calls = if options.strace && strace::is_usable() {
         eprintln!("{title}, {sessions} sessions: counting system calls");
-        Some((calls_per_mail(run(FLOOR))?, calls_per_mail(run(options.rival))?))
+        Some((calls_per_mail(run(floor::ROLE))?, calls_per_mail(run(options.rival))?))
     } else {
         eprintln!("{title}, {sessions} sessions: system calls not counted (no usable strace, or not wanted)");
         None
@@ -90,6 +109,6 @@ fn calls_per_mail(run: Run) -> Result<Calls> {
     let batch = run.sessions * run.way.depth;
     strace::calls_per_mail(batch, |mails, file| {
         let run = Run { warm_up: batch, mails, ..run };
-        spawn::client(run, Some(file)).map(drop)
+        client(run, Some(file)).map(drop)
     })
 }

@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
-use super::content::CONTENT_OCTETS;
-use super::figures::{Figures, least, median};
-use super::machine;
 use super::options::Options;
 use super::rounds::{self, Comparison};
-
-const NOT_MEASURED: &str = "–";
+use crate::support::content::CONTENT_OCTETS;
+use crate::support::figures::{Figures, least, median};
+use crate::support::machine;
+use crate::support::table::{cell, spread_cell};
 
 pub fn markdown(options: &Options, results: &[Comparison]) -> String {
     let mut text = String::new();
@@ -54,7 +53,7 @@ fn costs(text: &mut String, results: &[Comparison]) -> std::fmt::Result {
             result.sessions,
             median_and_least(result.floor(Figures::cpu_micros_per_mail)),
             median_and_least(result.ours(Figures::cpu_micros_per_mail)),
-            ratios(result),
+            spread_cell(result.ratios(), 2),
             cell(result.ratio_of_least(), 2),
             cell(calls.map(|(floor, _)| floor.total()), 2),
             cell(calls.map(|(_, ours)| ours.total()), 2),
@@ -68,13 +67,6 @@ fn costs(text: &mut String, results: &[Comparison]) -> std::fmt::Result {
 fn median_and_least(values: Vec<f64>) -> String {
     let smallest = least(values.clone());
     format!("{} ({})", cell(median(values), 1), cell(smallest, 1))
-}
-
-fn ratios(result: &Comparison) -> String {
-    match result.ratios() {
-        Some([least, median, most]) => format!("{median:.2} ({least:.2}–{most:.2})"),
-        None => NOT_MEASURED.to_owned(),
-    }
 }
 
 fn calls(text: &mut String, results: &[Comparison]) -> std::fmt::Result {
@@ -114,11 +106,4 @@ fn memory(text: &mut String, results: &[Comparison]) -> std::fmt::Result {
 
 fn resident(figures: &Figures) -> f64 {
     figures.resident_kib.map_or(f64::NAN, |kib| kib as f64)
-}
-
-fn cell(value: Option<f64>, decimals: usize) -> String {
-    match value {
-        Some(value) if value.is_finite() => format!("{value:.decimals$}"),
-        _ => NOT_MEASURED.to_owned(),
-    }
 }

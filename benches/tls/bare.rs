@@ -14,7 +14,7 @@ use openssl::ssl::{SslAcceptor, SslMethod, SslVersion};
 use openssl::x509::X509;
 use socket2::{Domain, Socket, Type};
 
-use crate::Result;
+use crate::support::{Result, server};
 
 /// A thousand threads of the usual size would be two gigabytes of addresses.
 const STACK: usize = 256 * 1024;
@@ -27,7 +27,7 @@ const BACKLOG: i32 = 4096;
 pub fn serve(identity: Option<(&[u8], &[u8])>) -> Result<()> {
     let acceptor = identity.map(|(chain, key)| acceptor(chain, key)).transpose()?;
     let listener = listen()?;
-    println!("{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
     let mails = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&mails);
     thread::spawn(move || {
@@ -38,7 +38,7 @@ pub fn serve(identity: Option<(&[u8], &[u8])>) -> Result<()> {
             let _ = thread::Builder::new().stack_size(STACK).spawn(serve);
         }
     });
-    io::copy(&mut io::stdin(), &mut io::sink())?;
+    server::stand(address)?;
     println!("{}", mails.load(Ordering::Acquire));
     Ok(())
 }

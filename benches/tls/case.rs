@@ -3,7 +3,7 @@
 
 use smtp_bulk::Security;
 
-use crate::Result;
+use crate::support::Result;
 
 /// The server of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

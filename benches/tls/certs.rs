@@ -13,7 +13,7 @@ use rcgen::{
 use tempfile::TempDir;
 
 use super::case::Key;
-use crate::Result;
+use crate::support::Result;
 
 /// The authority, and a certificate for 127.0.0.1 of each kind of key.
 pub struct Certificates {

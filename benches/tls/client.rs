@@ -4,14 +4,13 @@
 //! theirs and not the libraries'. It must count nothing but sessions in use and delivered mails:
 //! the orchestrator compares the counts with the plan and with what the server took.
 
-use std::sync::Arc;
-
-use smtp_bulk::{Credentials, Envelope, Host, Mailer, Message, Security, Standing, Tls};
+use smtp_bulk::{Credentials, Host, Mailer, Security, Standing, Tls};
 
 use super::measured::{MAILS_BEFORE_REST, Measured, Plan};
-use crate::Result;
-use crate::lockstep::content::{HELLO, RECIPIENT, SENDER, content};
-use crate::lockstep::gauge::Section;
+use crate::support::Result;
+use crate::support::content::HELLO;
+use crate::support::gauge::Section;
+use crate::support::ours::send;
 
 /// Whom the server lets in.
 pub const USER: &str = "client";
@@ -57,16 +56,4 @@ async fn open(plan: &Plan, sessions: usize) -> Result<Mailer> {
         host
     };
     Ok(Mailer::builder().host(host).connect().await?)
-}
-
-/// Sends, and says how many were delivered.
-async fn send(mailer: &mut Mailer, mails: usize) -> Result<usize> {
-    let before = mailer.summary().mails.delivered;
-    let content: Arc<[u8]> = content().into();
-    let message = Message::new(Envelope::parse(SENDER, [RECIPIENT])?, content);
-    for _ in 0..mails {
-        mailer.send(message.clone()).await?;
-    }
-    mailer.flush().await?;
-    Ok(usize::try_from(mailer.summary().mails.delivered - before)?)
 }

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::case::Case;
-use crate::Result;
-use crate::lockstep::figures::Figures;
+use crate::support::Result;
+use crate::support::figures::Figures;
 
 /// Mails of each session before it rests and is looked at.
 pub const MAILS_BEFORE_REST: usize = 3;

@@ -1,8 +1,8 @@
 //! The orchestrator's command line.
 
 use super::case::Case;
-use crate::Result;
-use crate::lockstep::options::positive;
+use crate::support::Result;
+use crate::support::options::{given, positive, unknown};
 
 /// What the orchestrator was asked to do.
 #[derive(Clone, Debug)]
@@ -20,15 +20,11 @@ impl Options {
     pub fn parse(arguments: &[String]) -> Result<Self> {
         let mut options =
             Self { cases: Case::all().collect(), sessions: 1000, rounds: 5, mails: 10_000, strace: true };
-        if !arguments.iter().any(|argument| argument == "--bench") {
-            // Started by `cargo test`, whose arguments are for its own harness: prove that the
-            // roles work together, and be quick about it.
+        let Some(mut arguments) = given(arguments) else {
             return Ok(Self { sessions: 10, rounds: 1, mails: 10, strace: false, ..options });
-        }
-        let mut arguments = arguments.iter();
+        };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--bench" => {}
                 "--quick" => (options.sessions, options.rounds, options.mails) = (200, 2, 1000),
                 "--rounds" => options.rounds = positive(argument, arguments.next())?,
                 "--sessions" => options.sessions = positive(argument, arguments.next())?,
@@ -39,7 +35,7 @@ impl Options {
                     options.cases = beside.into_iter().chain([case]).collect();
                 }
                 "--no-strace" => options.strace = false,
-                _ => return Err(format!("unknown option {argument}").into()),
+                _ => return unknown(argument),
             }
         }
         Ok(options)

@@ -6,10 +6,10 @@ use super::case::Case;
 use super::certs::Certificates;
 use super::measured::{Measured, Plan};
 use super::options::Options;
-use crate::Result;
-use crate::lockstep::figures::median;
-use crate::lockstep::spawn::{self, OURS, SERVER, Server};
-use crate::lockstep::strace::{self, Calls};
+use crate::support::Result;
+use crate::support::figures::spread;
+use crate::support::spawn::{self, OURS, SERVER, Server};
+use crate::support::strace::{self, Calls};
 
 /// Sessions whose system calls are counted, at most: a traced client is slow.
 const TRACED_SESSIONS: usize = 100;
@@ -27,20 +27,15 @@ pub struct Course {
 impl Course {
     /// A figure of every round: smallest, median, largest.
     pub fn spread(&self, figure: impl Fn(&Measured) -> f64) -> Option<[f64; 3]> {
-        spread(self.runs.iter().map(figure).collect())
+        spread(self.runs.iter().map(figure))
     }
 
     /// By how much a figure is larger than that of another case in the same round, in which the
     /// machine was in much the same mood.
     pub fn spread_beyond(&self, other: &Course, figure: impl Fn(&Measured) -> f64) -> Option<[f64; 3]> {
         let rounds = self.runs.iter().zip(&other.runs);
-        spread(rounds.map(|(run, other)| figure(run) - figure(other)).collect())
+        spread(rounds.map(|(run, other)| figure(run) - figure(other)))
     }
-}
-
-fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
-    values.sort_by(f64::total_cmp);
-    Some([*values.first()?, median(values.clone())?, *values.last()?])
 }
 
 pub fn run(options: &Options) -> Result<Vec<Course>> {

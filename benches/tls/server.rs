@@ -3,14 +3,14 @@
 //!
 //! It must never keep what it is sent: all cases are measured against the same cheap server.
 
-use std::{fs, io};
+use std::fs;
 
 use smtp_bulk::Security;
 use smtp_bulk::sink::{Identity, Keep, Sink};
 
 use super::case::{Case, Server};
 use super::client::{PASSWORD, USER};
-use crate::Result;
+use crate::support::{Result, server};
 
 /// The iterations of SCRAM: the fewest that RFC 7677 §4 allows.
 pub const ITERATIONS: u32 = 4096;
@@ -44,8 +44,7 @@ fn sink(case: &Case, chain: &[u8], key: &[u8]) -> Result<()> {
     } else {
         builder.start()?
     };
-    println!("{}", sink.address());
-    io::copy(&mut io::stdin(), &mut io::sink())?;
+    server::stand(sink.address())?;
     println!("{}", sink.stop().mails);
     Ok(())
 }

@@ -7,10 +7,9 @@ use super::measured::{MAILS_BEFORE_REST, Measured};
 use super::options::Options;
 use super::rounds::Course;
 use super::server::ITERATIONS;
-use crate::lockstep::content::CONTENT_OCTETS;
-use crate::lockstep::machine;
-
-const NOT_MEASURED: &str = "–";
+use crate::support::content::CONTENT_OCTETS;
+use crate::support::machine;
+use crate::support::table::{NOT_MEASURED, spread_cell};
 
 pub fn markdown(options: &Options, courses: &[Course]) -> String {
     let mut text = String::new();
@@ -55,13 +54,13 @@ fn sessions(text: &mut String, courses: &[Course]) -> fmt::Result {
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {} |",
             course.case.title,
-            cell(course.spread(Measured::opening_ms), 3),
+            spread_cell(course.spread(Measured::opening_ms), 3),
             beyond(courses, course, Measured::opening_ms, 3),
-            cell(course.spread(Measured::opened_kib), 1),
+            spread_cell(course.spread(Measured::opened_kib), 1),
             beyond(courses, course, Measured::opened_kib, 1),
-            cell(course.spread(Measured::rested_kib), 1),
+            spread_cell(course.spread(Measured::rested_kib), 1),
             beyond(courses, course, Measured::rested_kib, 1),
-            cell(course.spread(Measured::first_ms), 1),
+            spread_cell(course.spread(Measured::first_ms), 1),
         )?;
     }
     Ok(())
@@ -77,9 +76,9 @@ fn mails(text: &mut String, courses: &[Course]) -> fmt::Result {
             text,
             "| {} | {} | {} | {} | {} |",
             course.case.title,
-            cell(course.spread(cpu), 1),
+            spread_cell(course.spread(cpu), 1),
             beyond(courses, course, cpu, 1),
-            cell(course.spread(|run| run.sent.mails_per_second()), 0),
+            spread_cell(course.spread(|run| run.sent.mails_per_second()), 0),
             calls.map_or(NOT_MEASURED.to_owned(), |calls| format!(
                 "{:.2} ({})",
                 calls.total(),
@@ -107,18 +106,9 @@ fn auth(text: &mut String, options: &Options, courses: &[Course]) -> fmt::Result
 fn beyond(courses: &[Course], course: &Course, figure: impl Fn(&Measured) -> f64, decimals: usize) -> String {
     let is_beside = |other: &&Course| course.case.beside == Some(other.case.name);
     let other = courses.iter().find(is_beside).filter(|_| is_compared(&course.case));
-    cell(other.and_then(|other| course.spread_beyond(other, figure)), decimals)
+    spread_cell(other.and_then(|other| course.spread_beyond(other, figure)), decimals)
 }
 
 fn is_compared(case: &Case) -> bool {
     case.has_tls() || case.has_auth
-}
-
-fn cell(spread: Option<[f64; 3]>, decimals: usize) -> String {
-    match spread {
-        Some([least, median, most]) if median.is_finite() => {
-            format!("{median:.decimals$} ({least:.decimals$}–{most:.decimals$})")
-        }
-        _ => NOT_MEASURED.to_owned(),
-    }
 }

@@ -3,8 +3,8 @@
 
 use smtp_bulk::Pipeline;
 
+use super::Result;
 use super::options::positive;
-use crate::Result;
 
 /// One way to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

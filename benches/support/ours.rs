@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use smtp_bulk::{Envelope, Host, Mailer, Message};
 
+use super::Result;
 use super::content::{HELLO, RECIPIENT, SENDER, content};
 use super::figures::{Figures, Plan};
 use super::gauge::Section;
-use crate::Result;
 
 pub fn run(plan: &Plan) -> Result<Figures> {
     smol::block_on(async {
@@ -24,22 +24,23 @@ pub fn run(plan: &Plan) -> Result<Figures> {
             .depth(u32::try_from(plan.way.depth)?);
         let mut mailer = Mailer::builder().host(host).connect().await?;
         send(&mut mailer, plan.warm_up).await?;
-        let before = mailer.summary().mails.delivered;
         let section = Section::begin()?;
-        send(&mut mailer, plan.mails).await?;
-        let delivered = mailer.summary().mails.delivered - before;
-        let figures = section.end(usize::try_from(delivered)?)?;
+        let delivered = send(&mut mailer, plan.mails).await?;
+        let figures = section.end(delivered)?;
         mailer.quit().await?;
         Ok(figures)
     })
 }
 
-async fn send(mailer: &mut Mailer, mails: usize) -> Result<()> {
+/// Sends so many, and says how many were delivered.
+pub async fn send(mailer: &mut Mailer, mails: usize) -> Result<usize> {
+    let before = mailer.summary().mails.delivered;
     // Neither side reads addresses in the measured section.
     let content: Arc<[u8]> = content().into();
     let message = Message::new(Envelope::parse(SENDER, [RECIPIENT])?, content);
     // All of them at hand: without CHUNKING a content waits for the mail whose envelope goes
     // with it only where there is one.
     mailer.send_all(repeat_n(message, mails)).await?;
-    Ok(mailer.flush().await?)
+    mailer.flush().await?;
+    Ok(usize::try_from(mailer.summary().mails.delivered - before)?)
 }

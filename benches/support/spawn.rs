@@ -11,13 +11,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Result;
 use super::figures::{Figures, Plan};
-use super::way::Way;
-use crate::Result;
 
 /// The hidden first arguments.
 pub const SERVER: &str = "__server";
-pub const FLOOR: &str = "__floor";
 pub const OURS: &str = "__ours";
 
 /// A client that takes longer is killed, so that a hang is an error and not a hang.
@@ -25,26 +23,14 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(120);
 /// How often the orchestrator looks whether the client has ended: rarely enough to cost nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What to run: the address of the server is not known before it is started.
-#[derive(Clone, Copy, Debug)]
-pub struct Run {
-    pub role: &'static str,
-    pub way: Way,
-    pub sessions: usize,
-    pub warm_up: usize,
-    pub mails: usize,
-}
-
-/// Runs one client against one fresh server; under `strace` when told where it shall write.
-pub fn client(run: Run, strace: Option<&Path>) -> Result<Figures> {
-    let Run { way, sessions, warm_up, mails, .. } = run;
-    let mut server = Server::start(SERVER, &way.server_arguments())?;
-    let plan = Plan { server: server.address, way, sessions, warm_up, mails };
-    let mut command = command_line(run.role, strace)?;
+/// Runs one client, under `strace` when told where it shall write, and then ends its server; what the
+/// client claims has to be what it was told to do, and what the server took.
+pub fn client(role: &str, plan: &Plan, mut server: Server, strace: Option<&Path>) -> Result<Figures> {
+    let mut command = command_line(role, strace)?;
     let figures = Figures::parse(&answer(command.args(plan.to_arguments()))?)?;
-    let stored = server.stop()?;
-    if figures.mails != plan.mails || stored != plan.total() {
-        return Err(format!("{plan:?}: {} says {figures}, the server took {stored} mails", run.role).into());
+    let taken = server.stop()?;
+    if figures.mails != plan.mails || taken != plan.total() {
+        return Err(format!("{plan:?}: {role} says {figures}, the server took {taken} mails").into());
     }
     Ok(figures)
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Result;
 use super::figures::Figures;
-use crate::Result;
 
 /// Descriptors beyond one per session: standard streams, pollers, pipes.
 const SPARE_DESCRIPTORS: u64 = 64;

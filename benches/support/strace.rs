@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::Result;
+use super::Result;
 
 /// Mails of the shorter run, at least; the longer run has four times as many.
 const MAILS: usize = 500;

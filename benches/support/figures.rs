@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::Result;
 use super::way::Way;
-use crate::Result;
 
 /// One client run.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +101,13 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
         return Some(upper);
     }
     values.get(values.len() / 2 - 1).map(|lower| (lower + upper) / 2.0)
+}
+
+/// The smallest value, the median, and the largest; `None` of nothing.
+pub fn spread(values: impl IntoIterator<Item = f64>) -> Option<[f64; 3]> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    Some([*values.first()?, median(values.clone())?, *values.last()?])
 }
 
 /// The smallest value; `None` of nothing.
