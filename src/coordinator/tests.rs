@@ -3,12 +3,17 @@
 
 extern crate self as smtp_bulk;
 
+mod asking;
 mod auth;
+mod chunks;
+mod data;
 mod dealing;
 mod doubt;
 mod ends;
 mod flights;
 mod gate;
+mod lessons;
+mod lmtp;
 mod panics;
 mod recipients;
 mod refusals;
@@ -26,7 +31,7 @@ use script::{Asked, Does, Script, lane, mail, mail_to, number};
 use super::{BatchSettings, Lane, Lesson, Link, Standing};
 use crate::content::Content;
 use crate::event::{EventKind, SessionVerdict, Verdict};
-use crate::host::HostSettings;
+use crate::host::{HostSettings, Pipeline};
 use crate::message::Message;
 use crate::session::Step;
 
@@ -105,4 +110,51 @@ fn run_one_batch(script: &mut Script) {
     script.settle();
     script.coordinator.set_flushing(false);
     script.run();
+}
+
+// ---- flights ------------------------------------------------------------------
+
+const DOTS: &str = "250-mx.example\r\n250 PIPELINING\r\n";
+const CHUNKS: &str = "250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+
+/// One host with so many threads that offers this, spoken to so.
+fn flights(threads: u32, offers: &'static str, pipeline: Pipeline, depth: u32) -> Script {
+    let change = move |host: &mut HostSettings| {
+        host.pipeline = pipeline;
+        host.depth = depth;
+        host.max_recipients = Some(10_000);
+    };
+    let mut script = Script::with(&[threads], BatchSettings::default(), change);
+    script.serve(offering(offers, |_| None));
+    script.open();
+    script
+}
+
+/// The rule, of a server that offers this.
+fn offering(
+    offers: &'static str,
+    mut rule: impl FnMut(&Asked<'_>) -> Option<Does> + 'static,
+) -> impl FnMut(&Asked<'_>) -> Option<Does> + 'static {
+    move |asked| match asked.what {
+        "EHLO" => Some(Does::Say(offers)),
+        _ => rule(asked),
+    }
+}
+
+/// What was said in each step on the only lane, verbs only.
+fn steps(script: &mut Script) -> Vec<String> {
+    let mut steps = Vec::new();
+    script.coordinator.set_flushing(true);
+    script.settle();
+    for _ in 0..100 {
+        script.wire.clear();
+        script.step();
+        if script.wire.is_empty() && !script.coordinator.is_step_over() {
+            return steps;
+        }
+        if !script.wire.is_empty() {
+            steps.push(script.said(lane(0, 0)).join(" "));
+        }
+    }
+    panic!("steps without end");
 }

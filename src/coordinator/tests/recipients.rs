@@ -109,3 +109,73 @@ fn a_refused_content_refuses_the_accepted_alone() {
     assert_eq!(script.notes.told[0].recipients, each);
     assert_eq!(script.outcomes(), [(1, "partial", 2)]);
 }
+
+// ---- in a flight --------------------------------------------------------------
+
+#[test]
+fn all_or_nothing_gives_up_at_the_first_refused_recipient_of_a_flight() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.serve(offering(CHUNKS, |asked| asked.line.contains("ann").then_some(Does::Say("550 no\r\n"))));
+    script.take(mail_to(1, &["ann@example.net", "bob@example.net"]).all_or_nothing());
+    script.take(mail(2));
+    assert_eq!(steps(&mut script)[..2], ["MAIL RCPT RCPT", "RSET MAIL RCPT BDAT"]);
+    assert_eq!(script.notes.told[0].recipients, ["ann@example.net refused", "bob@example.net refused"]);
+}
+
+#[test]
+fn more_recipients_than_a_flight_owes_replies_for_take_several() {
+    let to: Vec<String> = (0..600).map(|number| format!("r{number}@example.net")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    for (offers, level, last) in [(DOTS, Pipeline::Envelope, "DATA"), (CHUNKS, Pipeline::Full, "BDAT")] {
+        let mut script = flights(1, offers, level, 1);
+        script.take(mail_to(1, &to));
+        let steps = steps(&mut script);
+        let most = steps.iter().map(|step| step.split(' ').count()).max();
+        assert!(most.is_some_and(|most| most <= crate::session::MOST_OWED + 1), "{most:?}");
+        let said = steps.join(" ");
+        assert_eq!(said.matches("RCPT").count(), 600);
+        assert_eq!(said.matches(last).count(), 1);
+        assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+    }
+}
+
+#[test]
+fn content_that_was_taken_reaches_those_alone_who_were_accepted() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.serve(offering(CHUNKS, |asked| asked.line.contains("bob").then_some(Does::Say("550 no\r\n"))));
+    script.decide(|event| match (event.kind, event.step) {
+        (EventKind::Pass, Step::Rcpt) => Verdict::DEFAULT.drop_message(),
+        _ => Verdict::DEFAULT,
+    });
+    script.take(mail_to(1, &["ann@example.net", "bob@example.net"]));
+    script.finish();
+    assert_eq!(script.notes.told[0].recipients, ["ann@example.net delivered", "bob@example.net refused"]);
+}
+
+#[test]
+fn recipients_whose_own_reply_is_missing_are_in_doubt_with_the_others() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.serve(offering(CHUNKS, |asked| asked.line.contains("bob").then_some(Does::Close)));
+    script.take(mail_to(1, &["ann@example.net", "bob@example.net"]));
+    script.coordinator.set_flushing(true);
+    script.run();
+    assert_eq!(script.outcomes(), [(1, "in_doubt", 1)]);
+}
+
+#[test]
+fn who_was_not_answered_behind_too_many_recipients_is_in_doubt() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    let mut is_first = true;
+    script.serve(offering(CHUNKS, move |asked| match asked.line {
+        line if is_first && line.contains("bob") => Some(Does::Say("452 too many\r\n")),
+        line if is_first && line.contains("cid") => {
+            is_first = false;
+            Some(Does::Close)
+        }
+        _ => None,
+    }));
+    script.take(mail_to(1, &["ann@example.net", "bob@example.net", "cid@example.net"]));
+    script.finish();
+    let expected = ["ann@example.net in_doubt", "bob@example.net delivered", "cid@example.net in_doubt"];
+    assert_eq!(script.notes.told[0].recipients, expected);
+}

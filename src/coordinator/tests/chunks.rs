@@ -1,0 +1,144 @@
+//! Whole transactions in one flight: a refusal is its own mail's, and what was out
+//! when the connection was lost is in doubt.
+
+use super::*;
+
+#[test]
+fn a_refused_mail_gives_up_its_transaction_and_no_other_one() {
+    for refused in ["MAIL", "RCPT", "BDAT"] {
+        let mut script = flights(1, CHUNKS, Pipeline::Full, 3);
+        let (mut asked_before, mut is_spoilt) = (0, false);
+        script.serve(offering(CHUNKS, move |asked| {
+            is_spoilt &= asked.what != "RSET";
+            if is_spoilt {
+                return Some(Does::Say("503 sequence\r\n"));
+            }
+            asked_before += u32::from(asked.what == refused);
+            is_spoilt = asked.what == refused && asked_before == 2;
+            is_spoilt.then_some(Does::Say("550 no\r\n"))
+        }));
+        (1..=3).for_each(|id| script.take(mail(id)));
+        script.finish();
+        let expected = [(1, "delivered", 1), (2, "refused", 1), (3, "delivered", 1)];
+        assert_eq!(script.outcomes(), expected, "{refused}");
+        assert_eq!(script.lane(lane(0, 0)).connection(), 0, "the connection is kept");
+    }
+}
+
+#[test]
+fn content_that_a_server_took_behind_a_refusal_is_delivered() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.serve(offering(CHUNKS, |asked| match asked.what {
+        "MAIL" => Some(Does::Say("550 no\r\n")),
+        _ => None,
+    }));
+    script.take(mail(1));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+}
+
+#[test]
+fn content_that_was_taken_is_delivered_whatever_was_said_at_a_recipient() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.decide(|event| match (event.kind, event.step) {
+        (EventKind::Pass, Step::Rcpt) => Verdict::DEFAULT.drop_message(),
+        _ => Verdict::DEFAULT,
+    });
+    script.take(mail(1));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+}
+
+#[test]
+fn a_verdict_at_mail_leaves_the_doubt_about_a_content_that_is_out() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.decide(|event| match (event.kind, event.step) {
+        (EventKind::Pass, Step::Mail) => Verdict::DEFAULT.drop_message(),
+        _ => Verdict::DEFAULT,
+    });
+    script.serve(offering(CHUNKS, |asked| (asked.what == "BDAT").then_some(Does::Close)));
+    script.take(mail(1));
+    script.coordinator.set_flushing(true);
+    script.run();
+    assert_eq!(script.outcomes(), [(1, "in_doubt", 1)]);
+}
+
+#[test]
+fn of_several_codes_in_a_flight_the_gravest_is_carried_out() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 2);
+    script.decide(|event| match (event.message.map(number), event.step) {
+        (Some(1), Step::Content) => Verdict::RETIRE,
+        (Some(2), Step::Content) => Verdict::BENCH,
+        _ => Verdict::DEFAULT,
+    });
+    script.take(mail(1));
+    script.take(mail(2));
+    script.coordinator.set_flushing(true);
+    script.run();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1)]);
+    assert_eq!(script.standing(lane(0, 0)), Standing::Retired);
+}
+
+#[test]
+fn a_lost_connection_puts_in_doubt_what_was_out_and_not_answered() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 3);
+    let mut chunks = 0;
+    script.serve(offering(CHUNKS, move |asked| {
+        chunks += u32::from(asked.what == "BDAT");
+        (asked.what == "BDAT" && chunks == 2).then_some(Does::Close)
+    }));
+    (1..=3).for_each(|id| script.take(mail(id)));
+    script.coordinator.set_flushing(true);
+    script.run();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "in_doubt", 1), (3, "in_doubt", 1)]);
+}
+
+#[test]
+fn a_421_is_believed_for_all_that_stands_behind_it() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 3);
+    let mut mails = 0;
+    script.serve(offering(CHUNKS, move |asked| {
+        mails += u32::from(asked.what == "MAIL");
+        (asked.what == "MAIL" && mails == 2).then_some(Does::Say("421 enough\r\n"))
+    }));
+    (1..=3).for_each(|id| script.take(mail(id)));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1), (3, "delivered", 1)]);
+}
+
+#[test]
+fn a_reply_too_many_puts_every_content_of_the_flight_in_doubt() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 2);
+    let mut chunks = 0;
+    script.serve(offering(CHUNKS, move |asked| {
+        chunks += u32::from(asked.what == "BDAT");
+        (asked.what == "BDAT" && chunks == 2).then_some(Does::Say("250 ok\r\n250 one more\r\n"))
+    }));
+    script.take(mail(1));
+    script.take(mail(2));
+    script.coordinator.set_flushing(true);
+    script.run();
+    assert_eq!(script.outcomes(), [(1, "in_doubt", 1), (2, "in_doubt", 1)]);
+}
+
+#[test]
+fn a_content_that_fails_between_two_mails_spoils_neither() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 3);
+    let broken = crate::content::Content::reader(|| {
+        Ok(Box::new(std::io::Read::chain(&b"begun"[..], Failing)) as Box<dyn std::io::Read + Send>)
+    });
+    let envelope = mail(2).envelope().clone();
+    script.take(mail(1));
+    script.take(Message::new(envelope, broken).id(2));
+    script.take(mail(3));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "refused", 1), (3, "delivered", 1)]);
+}
+
+struct Failing;
+
+impl std::io::Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("disk on fire"))
+    }
+}

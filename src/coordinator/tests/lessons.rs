@@ -1,0 +1,140 @@
+//! What a server does not stand in a flight is not done to it again, on any lane.
+
+use super::*;
+
+#[test]
+fn a_server_that_refuses_mail_behind_a_content_is_not_asked_so_again() {
+    let mut script = flights(1, DOTS, Pipeline::Full, 1);
+    let mut is_behind = false;
+    script.serve(offering(DOTS, move |asked| {
+        let refuses = asked.what == "MAIL" && is_behind;
+        is_behind = asked.what == "content";
+        refuses.then_some(Does::Say("503 sequence\r\n"))
+    }));
+    (1..=2).for_each(|id| script.take(mail(id)));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1)]);
+    script.serve(offering(DOTS, |_| None));
+    (3..=4).for_each(|id| script.take(mail(id)));
+    let all = ["MAIL RCPT DATA", "content", "MAIL RCPT DATA", "content"];
+    assert_eq!(steps(&mut script), all);
+    assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+    assert_eq!(script.coordinator.take_lesson(), None);
+}
+
+#[test]
+fn a_server_that_does_not_know_bdat_is_left_at_once() {
+    for refusal in ["500 what\r\n", "502 not here\r\n"] {
+        let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+        script.serve(offering(CHUNKS, move |asked| (asked.what == "BDAT").then_some(Does::Say(refusal))));
+        script.take(mail(1));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "delivered", 1)], "by DATA");
+        let bdats = script.wire.iter().filter(|line| line.ends_with("BDAT")).count();
+        assert_eq!(bdats, 1, "{:?}", script.wire);
+        assert!(script.lane(lane(0, 0)).connection() > 0);
+    }
+}
+
+#[test]
+fn a_server_that_loses_a_pipelined_command_is_asked_one_at_a_time() {
+    let mut script = flights(1, DOTS, Pipeline::Envelope, 1);
+    script.serve(offering(DOTS, |asked| (asked.what == "DATA").then_some(Does::Hang)));
+    script.take(mail(1));
+    script.coordinator.set_flushing(true);
+    script.run();
+    script.wait();
+    script.serve(offering(DOTS, |_| None));
+    script.run();
+    assert_eq!(script.outcomes(), [(1, "delivered", 2)]);
+    assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Single))));
+}
+
+#[test]
+fn level_2_ends_where_a_server_breaks_on_a_mail_behind_its_first_content() {
+    for does in [|| Does::Close, || Does::Hang, || Does::Say("421 confused\r\n")] {
+        let mut script = flights(1, DOTS, Pipeline::Full, 1);
+        let mut is_behind = false;
+        script.serve(offering(DOTS, move |asked| {
+            let breaks = asked.what == "MAIL" && is_behind;
+            is_behind = asked.what == "content";
+            breaks.then(does)
+        }));
+        (1..=2).for_each(|id| script.take(mail(id)));
+        script.finish();
+        assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+        let all: Vec<_> = script.outcomes().iter().map(|(id, outcome, _)| (*id, *outcome)).collect();
+        assert_eq!(all, [(1, "delivered"), (2, "delivered")]);
+        assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Envelope);
+    }
+}
+
+#[test]
+fn what_one_lane_has_learnt_holds_for_those_that_are_about_to_send() {
+    let mut script = flights(2, DOTS, Pipeline::Full, 1);
+    let mut is_behind = [false; 2];
+    script.serve(offering(DOTS, move |asked| {
+        let is_behind = &mut is_behind[asked.lane.thread as usize];
+        let breaks = asked.what == "MAIL" && *is_behind && asked.lane.thread == 1;
+        *is_behind = asked.what == "content";
+        breaks.then_some(Does::Say("503 sequence\r\n"))
+    }));
+    (1..=4).for_each(|id| script.take(mail(id)));
+    script.coordinator.set_feeding(true);
+    script.run();
+    (5..=6).for_each(|id| script.take(mail(id)));
+    script.run();
+    script.finish();
+    // In one flight they follow each other on the wire; a lane between them has had
+    // its own, and so has a step.
+    let behind = |content: &str, mail: &str| {
+        let both = |pair: &[String]| pair[0] == content && pair[1].starts_with(mail);
+        script.wire.windows(2).filter(|pair| both(pair)).count()
+    };
+    assert_eq!(behind("0:0 content", "0:0 MAIL"), 1 + 1, "{:?}", script.wire);
+    assert_eq!(behind("0:1 content", "0:1 MAIL"), 1, "{:?}", script.wire);
+    assert_eq!(script.outcomes().len(), 6);
+}
+
+#[test]
+fn binary_content_is_refused_by_the_client_where_bdat_is_not_known_after_all() {
+    const BINARY: &str = "250-mx.example\r\n250-CHUNKING\r\n250 BINARYMIME\r\n";
+    let mut script = flights(1, BINARY, Pipeline::Single, 1);
+    script.serve(offering(BINARY, |asked| (asked.what == "BDAT").then_some(Does::Say("502 what?\r\n"))));
+    let content = crate::content::Content::from("\0").body(crate::parameters::Body::BinaryMime);
+    script.take(Message::new(mail(1).envelope().clone(), content).id(1));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "refused", 1)]);
+    assert_eq!(script.said(lane(0, 0)).iter().filter(|verb| **verb == "BDAT").count(), 1);
+    let lesson = Lesson::Extension(crate::extensions::Extension::Chunking);
+    assert_eq!(script.coordinator.take_lesson(), Some((0, lesson)));
+}
+
+#[test]
+fn a_server_that_ends_an_idle_session_has_taught_nothing_about_pipelining() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.take(mail(1));
+    script.finish();
+    let now = script.now;
+    script.take(mail(2));
+    script.settle();
+    script.lane_mut(lane(0, 0)).session_mut().receive(b"421 idle\r\n", now);
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1)]);
+    assert_eq!(script.coordinator.take_lesson(), None);
+}
+
+#[test]
+fn bdat_that_is_not_known_costs_no_other_mail_an_attempt() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 2);
+    let mut chunks = 0;
+    script.serve(offering(CHUNKS, move |asked| {
+        chunks += u32::from(asked.what == "BDAT");
+        (asked.what == "BDAT" && chunks == 1).then_some(Does::Say("502 what?\r\n"))
+    }));
+    script.take(mail(1));
+    script.take(mail(2));
+    script.finish();
+    let hangs = script.notes.seen.iter().filter(|seen| seen.kind == EventKind::Hang).count();
+    assert_eq!(hangs, 0, "{:?}", script.mail_events());
+}
