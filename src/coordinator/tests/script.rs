@@ -1,6 +1,6 @@
 //! A coordinator driven by hand: scripted servers answer the sessions
 //! directly, time is virtual, and a handler notes all that it is told. No
-//! socket, no thread, no sleep. Also included by `tests/verdicts.rs`, so it
+//! socket, no thread, no sleep. Also included by `tests/verdicts/`, so it
 //! names nothing that is not public.
 #![allow(dead_code, reason = "no test that includes it needs all of it")]
 
@@ -22,6 +22,8 @@ pub enum Does {
     /// Says nothing, and is never heard again on this connection.
     Hang,
     Close,
+    /// Says this, and closes.
+    Last(&'static str),
     /// The connection cannot be made, or not be protected. Only to "connect"
     /// and "TLS".
     Refuse,
@@ -30,8 +32,8 @@ pub enum Does {
 }
 
 /// What a server is asked: "connect", "TLS", "greeting", a command's verb,
-/// "mid-content" when half of the content has arrived, "content", or "BDAT" when a
-/// chunk has.
+/// "mid-content" when half of a content that DATA was said for has arrived, or what
+/// is before [`Script::midst`], "content", or "BDAT" when a chunk has.
 pub struct Asked<'a> {
     pub lane: LaneId,
     pub what: &'a str,
@@ -161,6 +163,9 @@ pub struct Script {
     pub progress: Progress,
     /// Lanes whose bytes are not moved for the time being.
     pub stuck: Vec<LaneId>,
+    /// What this lane writes arrives in two pieces where it has this text in it, and
+    /// not at its beginning.
+    pub midst: Option<(LaneId, &'static str)>,
     rule: Box<Rule>,
     servers: Vec<Server>,
     /// Everything that happened on the wires, in order: "host:thread what".
@@ -217,7 +222,17 @@ impl Script {
             on_report: Box::new(|_| {}),
         };
         let rule: Box<Rule> = Box::new(|_| None);
-        Script { now, coordinator, notes, progress, stuck: Vec::new(), rule, servers, wire: Vec::new() }
+        Script {
+            now,
+            coordinator,
+            notes,
+            progress,
+            stuck: Vec::new(),
+            midst: None,
+            rule,
+            servers,
+            wire: Vec::new(),
+        }
     }
 
     /// What the servers do from now on; where it says `None`, what a friendly
@@ -238,12 +253,13 @@ impl Script {
 
     /// Moves all bytes that can be moved.
     pub fn sweep(&mut self) {
-        let Script { now, coordinator, stuck, rule, servers, wire, .. } = self;
+        let Script { now, coordinator, stuck, midst, rule, servers, wire, .. } = self;
         for (lane, server) in coordinator.lanes_mut().iter_mut().zip(servers) {
             if stuck.contains(&lane.id()) {
                 continue;
             }
-            let mut end = Line { lane, server, rule, wire, now: *now };
+            let midst = midst.filter(|(id, _)| *id == lane.id()).map(|(_, text)| text);
+            let mut end = Line { lane, server, rule, wire, midst, now: *now };
             let mut rounds = 0;
             while end.moved() {
                 rounds += 1;
@@ -379,6 +395,7 @@ struct Line<'a> {
     server: &'a mut Server,
     rule: &'a mut Box<Rule>,
     wire: &'a mut Vec<String>,
+    midst: Option<&'static str>,
     now: Instant,
 }
 
@@ -453,20 +470,36 @@ impl Line<'_> {
             session.return_job(job.run(), self.now);
             return true;
         }
-        let begins_content = self.server.content.as_ref().is_some_and(Vec::is_empty);
-        let half = if begins_content { out.len() / 2 } else { 0 };
-        session.wrote(half, self.now);
-        if begins_content {
-            self.answer("mid-content", "", "");
+        if let Some(middle) = self.middle(&out) {
+            let rest = out.split_off(middle);
+            self.deliver(&out);
+            if !self.server.is_deaf {
+                self.answer("mid-content", "", "");
+            }
             let session = self.lane.session();
             if self.server.is_deaf || session.failure().is_some() || session.is_over() {
                 return true;
             }
+            out = rest;
         }
-        self.lane.session_mut().wrote(out.len() - half, self.now);
-        self.server.heard.extend_from_slice(&out);
-        self.hear();
+        self.deliver(&out);
         true
+    }
+
+    /// Where the octets are parted.
+    fn middle(&self, out: &[u8]) -> Option<usize> {
+        let find = |text: &[u8]| out.windows(text.len()).position(|octets| octets == text);
+        if let Some(place) = self.midst.and_then(|text| find(text.as_bytes())) {
+            return Some(place).filter(|place| *place > 0);
+        }
+        let begins_content = self.server.content.as_ref().is_some_and(Vec::is_empty);
+        begins_content.then(|| find(b"\r\n.\r\n").unwrap_or(out.len()) / 2)
+    }
+
+    fn deliver(&mut self, out: &[u8]) {
+        self.lane.session_mut().wrote(out.len(), self.now);
+        self.server.heard.extend_from_slice(out);
+        self.hear();
     }
 
     fn hear(&mut self) {
@@ -521,6 +554,11 @@ impl Line<'_> {
             Some(Does::Hang) => {
                 self.server.is_deaf = true;
                 return;
+            }
+            Some(Does::Last(text)) => {
+                self.server.is_deaf = true;
+                self.lane.session_mut().receive(text.as_bytes(), self.now);
+                return self.lane.session_mut().lost(Failure::Closed);
             }
             Some(_) => {
                 self.server.is_deaf = true;
