@@ -155,6 +155,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if let Some(blame) = blame {
             self.note_refusal(tag, Step::Content, blame);
         }
+        let must_count = self.must_count(verdict);
         let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
         if let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) {
             let ended = |ending| Recipient::Ended(Box::new(Ended { ending, step: Some(Step::Content) }));
@@ -164,7 +165,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 (Some(Blame::Mail { for_good: true }), MessageVerdict::Default) => {
                     ended(Ending::Refused(reply))
                 }
-                (Some(Blame::Session), _) => Recipient::Blameless(Box::new(Cause::Reply(reply))),
+                (Some(Blame::Session), _) if !must_count => {
+                    Recipient::Blameless(Box::new(Cause::Reply(reply)))
+                }
                 (Some(_), _) => Recipient::Deferred(Box::new(Cause::Reply(reply))),
             };
             mail.set(recipient, state);
@@ -210,10 +213,19 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     /// The recipient has nothing of the content, whatever becomes of the others.
-    fn spare_recipient(&mut self, tag: MailTag, recipient: u32) {
+    fn spare_recipient(&mut self, tag: MailTag, recipient: u32, verdict: Verdict) {
+        let must_count = self.must_count(verdict);
         let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
         if let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) {
-            mail.set(recipient, Recipient::Blameless(Box::new(Cause::Reply(reply))));
+            let cause = Box::new(Cause::Reply(reply));
+            mail.set(
+                recipient,
+                match verdict.message {
+                    MessageVerdict::Drop => dropped(),
+                    _ if must_count => Recipient::Deferred(cause),
+                    _ => Recipient::Blameless(cause),
+                },
+            );
         }
     }
 
@@ -253,7 +265,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let verdict = self.consult_about_answer(EventKind::Fail);
         self.note_refusal(tag, step, blame);
         if step == Step::Rcpt && blame == Blame::Session {
-            self.spare_recipient(tag, recipient);
+            self.spare_recipient(tag, recipient, verdict);
         }
         let plan = if step == Step::Rcpt && blame != Blame::Session {
             match self.recipient_refused(tag, recipient, blame, verdict) {
@@ -283,6 +295,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     ) -> Option<Plan> {
         let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
         let is_last_asked = !self.lane.session.asks_more_recipients();
+        let must_count = self.must_count(verdict);
         let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) else { return Some(Plan::EachItsOwn) };
         if mail.message.is_all_or_nothing() {
             return Some(match blame {
@@ -291,11 +304,16 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             });
         }
         match blame {
+            // Of a content that was sent with it the others may be glad.
+            _ if verdict.message == MessageVerdict::Drop => mail.set(recipient, dropped()),
             Blame::Mail { for_good: true } if verdict.message == MessageVerdict::Default => {
                 let ended = Ended { ending: Ending::Refused(reply), step: Some(Step::Rcpt) };
                 mail.set(recipient, Recipient::Ended(Box::new(ended)));
             }
             Blame::Mail { .. } | Blame::Session | Blame::Parameters => {
+                mail.set(recipient, Recipient::Deferred(Box::new(Cause::Reply(reply))));
+            }
+            Blame::TooMany if must_count => {
                 mail.set(recipient, Recipient::Deferred(Box::new(Cause::Reply(reply))));
             }
             Blame::TooMany => mail.too_many(recipient, &Cause::TooManyRecipients(reply), is_last_asked),
@@ -590,6 +608,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let handler = &mut *self.handler;
         self.desk.guard(|| consult(handler, &event)).unwrap_or_default()
     }
+}
+
+/// A callback's verdict on a recipient that the server refused.
+fn dropped() -> Recipient {
+    Recipient::Ended(Box::new(Ended { ending: Ending::Dropped, step: Some(Step::Rcpt) }))
 }
 
 fn default_for(blame: Blame) -> SessionVerdict {

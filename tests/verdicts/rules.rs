@@ -2,13 +2,13 @@
 //! coordinator does it: a line says what becomes of everything by itself, and the
 //! rules say what a verdict changes.
 
-use smtp_bulk::{EventKind, MessageVerdict, Step};
+use smtp_bulk::{EventKind, MessageVerdict};
 
 use EventKind as K;
 use MessageVerdict as M;
 
 use crate::peers::{CHANGING, SHORTAGE};
-use crate::rows::{Fate, Link, Row, Setting, Way};
+use crate::rows::{Fate, Link, Row, Way};
 
 /// What becomes of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,13 +124,4 @@ fn session(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Ses
 pub fn gravest(one: u16, other: u16) -> u16 {
     let order = [203, 103, 101, 202, 102, 104, 1];
     order.into_iter().find(|code| [one, other].contains(code)).expect("a code")
-}
-
-/// What the coordinator does otherwise than the rules have it: of a recipient that was
-/// refused while the content reached others it forgets a drop, and that 104 counts.
-pub fn is_amiss(row: &Row, setting: &Setting, code: u16, message: MessageVerdict) -> bool {
-    let is_uncounted = row.it == Fate::Free && code == 104 && message != M::Drop;
-    let is_refused = row.kind == K::Fail && row.step == Step::Rcpt && row.others == Fate::Delivered;
-    let is_of_one = setting.is_lmtp && row.step == Step::Content && row.asked == "content";
-    (is_refused && (message == M::Drop || is_uncounted)) || (is_of_one && is_uncounted)
 }
