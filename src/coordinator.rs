@@ -23,6 +23,7 @@ mod learning;
 mod mail;
 mod manners;
 mod opening;
+mod recipients;
 mod terms;
 
 #[cfg(test)]

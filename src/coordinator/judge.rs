@@ -15,10 +15,10 @@ use super::desk::Desk;
 use super::fate::{Blame, Plan, fate, gravest, or_default};
 use super::lane::{Bench, Lane, Link, Standing};
 use super::mail::{Course, Decided, Recipient, Scope};
-use crate::event::{Event, EventKind, Evidence, Handler, MessageVerdict, SessionVerdict, Verdict, consult};
+use crate::event::{Event, EventKind, Evidence, Handler, SessionVerdict, Verdict, consult};
 use crate::failure::Failure;
 use crate::host::Pipeline;
-use crate::outcome::{Cause, ClientReason, Ended, Ending};
+use crate::outcome::ClientReason;
 use crate::session::{MailTag, Step};
 use crate::timeouts::{SHORTAGE_WAIT, after};
 
@@ -147,39 +147,6 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         verdict.session
     }
 
-    /// LMTP: what became of the content for this recipient, while others have replies
-    /// of their own (RFC 2033 §4.2).
-    fn recipient_answered(&mut self, tag: MailTag, recipient: u32, blame: Option<Blame>) -> SessionVerdict {
-        let kind = if blame.is_some() { EventKind::Fail } else { EventKind::Pass };
-        let verdict = self.consult_about_answer(kind);
-        if let Some(blame) = blame {
-            self.note_refusal(tag, Step::Content, blame);
-        }
-        let must_count = self.must_count(verdict);
-        let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
-        if let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) {
-            let ended = |ending| Recipient::Ended(Box::new(Ended { ending, step: Some(Step::Content) }));
-            let state = match (blame, verdict.message) {
-                (None, _) => ended(Ending::Delivered(reply)),
-                (Some(_), MessageVerdict::Drop) => ended(Ending::Dropped),
-                (Some(Blame::Mail { for_good: true }), MessageVerdict::Default) => {
-                    ended(Ending::Refused(reply))
-                }
-                (Some(Blame::Session), _) if !must_count => {
-                    Recipient::Blameless(Box::new(Cause::Reply(reply)))
-                }
-                (Some(_), _) => Recipient::Deferred(Box::new(Cause::Reply(reply))),
-            };
-            mail.set(recipient, state);
-        }
-        if self.lane.session.has_more_for_mail() {
-            self.lane.session.answer_judged();
-        } else {
-            self.conclude(tag, Step::Content, Plan::EachItsOwn, Verdict::DEFAULT);
-        }
-        or_default(verdict.session, blame.map_or(SessionVerdict::Default, default_for))
-    }
-
     /// What comes of a refusal that was judged already, in the same flight.
     fn consequence(
         &mut self,
@@ -212,23 +179,6 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         SessionVerdict::Default
     }
 
-    /// The recipient has nothing of the content, whatever becomes of the others.
-    fn spare_recipient(&mut self, tag: MailTag, recipient: u32, verdict: Verdict) {
-        let must_count = self.must_count(verdict);
-        let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
-        if let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) {
-            let cause = Box::new(Cause::Reply(reply));
-            mail.set(
-                recipient,
-                match verdict.message {
-                    MessageVerdict::Drop => dropped(),
-                    _ if must_count => Recipient::Deferred(cause),
-                    _ => Recipient::Blameless(cause),
-                },
-            );
-        }
-    }
-
     /// A refused MAIL leaves nothing to which a content could belong, and one chunk
     /// that was refused no content.
     fn void(&mut self, tag: MailTag, is_void: bool) {
@@ -237,35 +187,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
     }
 
-    /// The content may be taken all the same, and then reaches those who were
-    /// accepted.
-    fn note_recipient(&mut self, tag: MailTag, recipient: u32, blame: Option<Blame>) {
-        let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
-        let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) else { return };
-        let Some(decided) = &mut mail.decided else { return };
-        match blame {
-            None => {
-                decided.is_void = false;
-                mail.set(recipient, Recipient::Accepted);
-            }
-            // Behind a refused MAIL it is not about the recipient.
-            Some(_) if decided.is_void => {}
-            Some(Blame::Mail { for_good: true }) => {
-                let ended = Ended { ending: Ending::Refused(reply), step: Some(Step::Rcpt) };
-                mail.set(recipient, Recipient::Ended(Box::new(ended)));
-            }
-            Some(Blame::Session) => {
-                mail.set(recipient, Recipient::Blameless(Box::new(Cause::Reply(reply))));
-            }
-            Some(_) => mail.set(recipient, Recipient::Deferred(Box::new(Cause::Reply(reply)))),
-        }
-    }
-
     fn refused(&mut self, tag: MailTag, step: Step, recipient: u32, blame: Blame) -> SessionVerdict {
         let verdict = self.consult_about_answer(EventKind::Fail);
         self.note_refusal(tag, step, blame);
         if step == Step::Rcpt && blame == Blame::Session {
-            self.spare_recipient(tag, recipient, verdict);
+            self.set_refused(tag, recipient, step, blame, verdict);
         }
         let plan = if step == Step::Rcpt && blame != Blame::Session {
             match self.recipient_refused(tag, recipient, blame, verdict) {
@@ -283,46 +209,6 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         };
         self.decide(tag, step, plan, verdict);
         or_default(verdict.session, default_for(blame))
-    }
-
-    /// Notes a refused recipient; `None` when the transaction goes on.
-    fn recipient_refused(
-        &mut self,
-        tag: MailTag,
-        recipient: u32,
-        blame: Blame,
-        verdict: Verdict,
-    ) -> Option<Plan> {
-        let reply = self.lane.session.answer().map(|answer| answer.reply.to_owned());
-        let is_last_asked = !self.lane.session.asks_more_recipients();
-        let must_count = self.must_count(verdict);
-        let Some((mail, reply)) = self.lane.mail_mut(tag).zip(reply) else { return Some(Plan::EachItsOwn) };
-        if mail.message.is_all_or_nothing() {
-            return Some(match blame {
-                Blame::Mail { for_good: true } => Plan::Refused(Scope::Open),
-                _ => Plan::Again { counted: true },
-            });
-        }
-        match blame {
-            // Of a content that was sent with it the others may be glad.
-            _ if verdict.message == MessageVerdict::Drop => mail.set(recipient, dropped()),
-            Blame::Mail { for_good: true } if verdict.message == MessageVerdict::Default => {
-                let ended = Ended { ending: Ending::Refused(reply), step: Some(Step::Rcpt) };
-                mail.set(recipient, Recipient::Ended(Box::new(ended)));
-            }
-            Blame::Mail { .. } | Blame::Session | Blame::Parameters => {
-                mail.set(recipient, Recipient::Deferred(Box::new(Cause::Reply(reply))));
-            }
-            Blame::TooMany if must_count => {
-                mail.set(recipient, Recipient::Deferred(Box::new(Cause::Reply(reply))));
-            }
-            Blame::TooMany => mail.too_many(recipient, &Cause::TooManyRecipients(reply), is_last_asked),
-        }
-        if !verdict.is_default() {
-            return Some(Plan::GivenUp(verdict));
-        }
-        let is_over = is_last_asked && !mail.has_accepted() && mail.next_pending().is_none();
-        is_over.then_some(Plan::EachItsOwn)
     }
 
     // ---- failures ---------------------------------------------------------
@@ -426,7 +312,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     /// Ends the attempt at a mail, by the reply that is judged or the failure.
-    fn conclude(&mut self, tag: MailTag, step: Step, plan: Plan, verdict: Verdict) {
+    pub(super) fn conclude(&mut self, tag: MailTag, step: Step, plan: Plan, verdict: Verdict) {
         let must_count = self.must_count(verdict);
         let Some(mut mail) = self.lane.take_mail(tag) else { return };
         mail.last_step = Some(step);
@@ -445,7 +331,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     /// A lane that only sits out is not opened anew, so that nothing else bounds
     /// how often the mail comes back.
-    fn must_count(&self, verdict: Verdict) -> bool {
+    pub(super) fn must_count(&self, verdict: Verdict) -> bool {
         match verdict.session {
             SessionVerdict::Bench => true,
             SessionVerdict::RestartAtBatchEnd => !self.desk.may_restart(),
@@ -610,12 +496,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 }
 
-/// A callback's verdict on a recipient that the server refused.
-fn dropped() -> Recipient {
-    Recipient::Ended(Box::new(Ended { ending: Ending::Dropped, step: Some(Step::Rcpt) }))
-}
-
-fn default_for(blame: Blame) -> SessionVerdict {
+pub(super) fn default_for(blame: Blame) -> SessionVerdict {
     match blame {
         Blame::Session => SessionVerdict::ReconnectAtBatchEnd,
         Blame::Mail { .. } | Blame::TooMany | Blame::Parameters => SessionVerdict::Default,

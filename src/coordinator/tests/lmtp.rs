@@ -100,3 +100,21 @@ fn in_lmtp_a_421_leaves_those_without_a_reply_in_doubt() {
     let expected = ["ann@x.example delivered", "bob@x.example delivered", "cy@x.example in_doubt"];
     assert_eq!(*told, expected, "bob's 421 is bob's, who is tried again");
 }
+
+#[test]
+fn a_refusal_under_104_that_blames_the_session_counts_an_attempt() {
+    let mut script = Script::with(&[1], BatchSettings::default(), |host| {
+        host.is_lmtp = true;
+        host.pipeline = Pipeline::Full;
+    });
+    script.serve(|asked| match asked.what {
+        "LHLO" => Some(Does::Say(CHUNKS)),
+        "BDAT" => Some(Does::Say("503 5.5.1 not now\r\n")),
+        _ => None,
+    });
+    script.open();
+    script.decide(at(EventKind::Fail, Step::Content, Verdict::BENCH));
+    script.take(mail(1));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "abandoned", 3)]);
+}

@@ -179,3 +179,13 @@ fn who_was_not_answered_behind_too_many_recipients_is_in_doubt() {
     let expected = ["ann@example.net in_doubt", "bob@example.net delivered", "cid@example.net in_doubt"];
     assert_eq!(script.notes.told[0].recipients, expected);
 }
+
+#[test]
+fn a_drop_at_a_refused_recipient_holds_where_the_others_have_the_content() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.serve(offering(CHUNKS, to_recipient("bob", "550 no\r\n", 1)));
+    script.decide(at(EventKind::Fail, Step::Rcpt, Verdict::DEFAULT.drop_message()));
+    script.take(mail_to(1, &THREE));
+    script.finish();
+    assert_eq!(script.notes.told[0].recipients[1], "bob@example.net dropped");
+}
