@@ -149,8 +149,8 @@ pub(super) struct Mail {
     pub(super) last_lane: Option<LaneId>,
     /// The step at which the last attempt ended.
     pub(super) last_step: Option<Step>,
-    /// Whether its addresses are ASCII on the wire; each attempt asks.
-    pub(super) is_ascii: bool,
+    /// What it asks of any server, whatever its content; each attempt asks.
+    pub(super) needs: ExtensionSet,
 }
 
 impl Mail {
@@ -158,7 +158,7 @@ impl Mail {
         let others = message.envelope().recipients().len().saturating_sub(1);
         let rest = std::iter::repeat_with(Recipient::default).take(others).collect();
         Mail {
-            is_ascii: message.envelope().is_ascii(),
+            needs: message.needs(),
             message,
             first: Recipient::Pending,
             rest,

@@ -37,7 +37,7 @@ impl<'a> Terms<'a> {
             offered = offered.without(Extension::Chunking.into());
         }
         // Said first, for without TLS no server offers it.
-        if message.needs().contains(Extension::RequireTls) && !self.has_tls {
+        if mail.needs.contains(Extension::RequireTls) && !self.has_tls {
             return Some(ClientReason::NoTls);
         }
         if let Some(extension) = needs(mail, self.host).without(offered).iter().next() {
@@ -47,8 +47,9 @@ impl<'a> Terms<'a> {
             return Some(ClientReason::Unfit(unfit));
         }
         let limit = self.offered.size_limit().filter(|_| self.used.contains(Extension::Size));
-        if let Some((size, limit)) =
-            message.content().size_estimate().zip(limit).filter(|(size, limit)| size > limit)
+        // Of a file the system is asked.
+        if let Some(limit) = limit
+            && let Some(size) = message.content().size_estimate().filter(|size| *size > limit)
         {
             return Some(ClientReason::TooLarge { size, limit });
         }
@@ -90,11 +91,11 @@ impl Wording {
             // What nobody has looked at may be anything.
             kind => kind.or(Some(Body::EightBitMime)),
         };
-        let size = content.size_estimate();
+        let size = if self.used.contains(Extension::Size) { content.size_estimate() } else { None };
         let line = MailLine::new(envelope.from())
             .size(size)
             .body(body)
-            .utf8(!mail.is_ascii || mail.message.needs().contains(Extension::SmtpUtf8))
+            .utf8(mail.needs.contains(Extension::SmtpUtf8))
             .parameters(envelope.mail_parameters())
             .offered(self.used);
         let unasked = [
@@ -115,12 +116,8 @@ impl Wording {
 
 /// The extensions without which the mail cannot be sent as it is.
 fn needs(mail: &Mail, host: &HostSettings) -> ExtensionSet {
-    let message = &mail.message;
-    let mut needs = message.needs();
-    if !mail.is_ascii {
-        needs = needs.with(Extension::SmtpUtf8);
-    }
-    match message.content().body_kind() {
+    let needs = mail.needs;
+    match mail.message.content().body_kind() {
         Some(Body::BinaryMime) => needs.with(Extension::BinaryMime).with(Extension::Chunking),
         Some(Body::EightBitMime) if !host.eight_bit_anyway => needs.with(Extension::EightBitMime),
         _ => needs,
