@@ -286,13 +286,13 @@ impl Session {
 
     /// Whether nothing of what this flight has for the mail was handed to the
     /// connection.
-    pub fn is_unsaid(&self, mail: MailTag) -> bool {
+    pub(crate) fn is_unsaid(&self, mail: MailTag) -> bool {
         let first = self.owed.iter().find(|owed| owed.mail == mail);
         first.is_some_and(|owed| owed.ends_at.saturating_sub(u64::from(owed.octets)) >= self.written)
     }
 
     /// Whether any reply to the current flight has come.
-    pub fn has_been_answered(&self) -> bool {
+    pub(crate) fn has_been_answered(&self) -> bool {
         self.owed.len() < self.asked as usize
     }
 
@@ -358,7 +358,7 @@ impl Session {
 
     /// Whether behind the first reply that has not been judged another one of its
     /// mail has come, or is owed.
-    pub fn has_more_for_mail(&self) -> bool {
+    pub(crate) fn has_more_for_mail(&self) -> bool {
         let Some(mail) = self.answers.front().map(|answered| answered.owed.mail) else { return false };
         let next = self.answers.get(1).map(|answered| answered.owed.mail);
         next.or(self.owed.front().map(|owed| owed.mail)) == Some(mail)
@@ -379,7 +379,7 @@ impl Session {
 
     /// Whether behind the first reply that has not been judged one to another
     /// RCPT of its mail has come, or is owed.
-    pub fn asks_more_recipients(&self) -> bool {
+    pub(crate) fn asks_more_recipients(&self) -> bool {
         let next = self.answers.get(1).map(|answered| answered.owed).or(self.owed.front().copied());
         self.has_more_for_mail() && next.is_some_and(|owed| owed.step == Step::Rcpt)
     }

@@ -7,7 +7,9 @@ use std::time::Instant;
 use super::{Session, Stage, Transaction};
 use crate::command::{Command, MailLine, RcptLine};
 use crate::content::{Content, ContentError, ContentStream, Framing};
+use crate::extensions::Extension;
 use crate::inquiry::Inquiry;
+use crate::parameters::Body;
 use crate::reply::{Reply, ReplyCode};
 
 /// Most replies that one flight of commands may owe: what a session keeps of
@@ -322,6 +324,47 @@ impl Flight<'_> {
     pub fn lone_dot(&mut self) {
         self.session.opened = Content::from("").open(Framing::Dotted).ok();
         self.content();
+    }
+
+    /// Opens the content, and when that succeeds sends it by BDAT, for which the
+    /// server has to offer CHUNKING: what is in memory in one chunk, and of what is
+    /// read as it is sent one for each piece of up to [`FLIGHT_BUFFER`](super::FLIGHT_BUFFER) octets (RFC
+    /// 3030 §2). The pieces wait for each other's replies, unless the server offers
+    /// PIPELINING (§4.2). A content whose [kind](Content::body_kind) is `BinaryMime`
+    /// is sent as it is.
+    ///
+    /// ```
+    /// # use smtp_bulk::command::{MailLine, RcptLine};
+    /// # use smtp_bulk::session::Session;
+    /// # use smtp_bulk::{Content, Timeouts};
+    /// # use std::{sync::Arc, time::Instant};
+    /// # let now = Instant::now();
+    /// # let mut session = Session::new(Arc::new(Timeouts::default()));
+    /// # session.open("client.example".parse().unwrap(), now);
+    /// # session.receive(b"220 mx.example\r\n", now);
+    /// # let mut out = Vec::new();
+    /// # session.fill(&mut out);
+    /// # session.wrote(out.len(), now);
+    /// # session.receive(b"250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n", now);
+    /// # out.clear();
+    /// let mut flight = session.flight(now);
+    /// flight.mail(MailLine::new(&"ann@example.org".parse().unwrap()));
+    /// flight.rcpt(RcptLine::new(&"bob@example.net".parse().unwrap()), 0);
+    /// flight.bdat(&Content::from("hello\n"))?;
+    ///
+    /// session.fill(&mut out);
+    /// assert!(out.ends_with(b"RCPT TO:<bob@example.net>\r\nBDAT 7 LAST\r\nhello\r\n"));
+    /// # Ok::<(), smtp_bulk::ContentError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the content cannot be opened; nothing is asked then.
+    pub fn bdat(&mut self, content: &Content) -> Result<(), ContentError> {
+        let is_binary = content.body_kind() == Some(Body::BinaryMime);
+        let framing = if is_binary { Framing::Raw } else { Framing::Chunked };
+        let ahead = self.session.extensions.offers(Extension::Pipelining);
+        self.chunks(content.open(framing)?, ahead);
+        Ok(())
     }
 
     /// Sends the content that was opened, in one chunk or more (RFC 3030 §2): a

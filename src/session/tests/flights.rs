@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::content::Framing;
+use crate::parameters::Body;
 
 const A: MailTag = MailTag(1);
 const B: MailTag = MailTag(2);
@@ -158,6 +159,18 @@ fn what_needs_no_mending_is_given_without_a_copy_and_reads_the_same() {
     }
     assert!(sent == expected);
     assert!(made < 70_000, "{made} of {} octets were copied", sent.len());
+}
+
+#[test]
+fn what_is_declared_binary_is_sent_by_bdat_as_it_is() {
+    for (content, expected) in [
+        (Content::from("a\n\r.\n").body(Body::BinaryMime), &b"BDAT 5 LAST\r\na\n\r.\n"[..]),
+        (Content::from("a\n\r.\n"), b"BDAT 8 LAST\r\na\r\n\r\n.\r\n"),
+    ] {
+        let mut talk = Talk::able();
+        talk.session.flight(talk.now).bdat(&content).unwrap();
+        assert_eq!(talk.pour(), expected);
+    }
 }
 
 #[test]
