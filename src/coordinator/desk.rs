@@ -83,7 +83,8 @@ pub(super) struct Desk {
     pub(super) settings: BatchSettings,
     pub(super) random: fastrand::Rng,
     retries: VecDeque<Mail>,
-    fresh: VecDeque<Mail>,
+    /// Those that no lane has held.
+    fresh: VecDeque<Message>,
     capacity: usize,
     ledger: Ledger,
     /// The hosts' names.
@@ -150,7 +151,7 @@ impl Desk {
     pub(super) fn take(&mut self, message: Message, now: Instant) {
         self.ledger.taken += 1;
         self.summary.taken += 1;
-        self.fresh.push_back(Mail::new(message));
+        self.fresh.push_back(message);
         self.waiting_since.get_or_insert(now);
     }
 
@@ -211,7 +212,7 @@ impl Desk {
                     *retries = fewer;
                     self.retries.pop_front()
                 }
-                None => self.fresh.pop_front(),
+                None => self.fresh.pop_front().map(Mail::new),
             }?;
             if mail.message.expiry().is_none_or(|at| now < at) {
                 return Some(mail);
@@ -284,7 +285,7 @@ impl Desk {
     pub(super) fn surrender(&mut self, handler: &mut (impl Handler + ?Sized)) -> Vec<Message> {
         self.waiting_since = None;
         let mut untouched = VecDeque::new();
-        while let Some(mail) = self.retries.pop_front().or_else(|| self.fresh.pop_front()) {
+        while let Some(mail) = self.next_of_all() {
             if mail.is_untouched() {
                 untouched.push_back(mail);
             } else {
@@ -298,6 +299,10 @@ impl Desk {
         untouched.into_iter().map(|mail| self.give_back(mail)).collect()
     }
 
+    fn next_of_all(&mut self) -> Option<Mail> {
+        self.retries.pop_front().or_else(|| self.fresh.pop_front().map(Mail::new))
+    }
+
     fn give_back(&mut self, mail: Mail) -> Message {
         self.ledger.returned += 1;
         self.count(mail.last_lane, &Outcome::Unsent, 1);
@@ -309,7 +314,7 @@ impl Desk {
     /// The same, but nothing is returned: all are reported.
     pub(super) fn report_unsent(&mut self, handler: &mut (impl Handler + ?Sized)) {
         self.waiting_since = None;
-        while let Some(mail) = self.retries.pop_front().or_else(|| self.fresh.pop_front()) {
+        while let Some(mail) = self.next_of_all() {
             self.report_each(mail, handler);
         }
     }
