@@ -164,8 +164,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             (Step::Mail, blame) => self.void(tag, blame.is_some()),
             _ => {}
         }
-        let decided = self.lane.mail(tag).and_then(|mail| mail.decided.as_ref());
-        let is_void = decided.is_some_and(|decided| decided.is_void);
+        let mail = self.lane.mail(tag).and_then(|mail| Some((mail, mail.decided.as_ref()?)));
+        let is_void = mail.is_some_and(|(mail, decided)| decided.is_void || !mail.has_accepted());
         // A 354 without a recipient is answered by a lone dot; behind one that was
         // accepted only closing gives the mail up.
         let is_smtp = !self.lane.host.is_lmtp;

@@ -87,12 +87,12 @@ const fn envelope(way: Way, place: usize) -> [Row; 36] {
             .when("RCPT", REFUSES, Link::Fit)
             .ends(F::Refused),
         on.row(K::Fail, Step::Rcpt, "4yz, nobody left, then 354", Scene::Mail)
-            .when("RCPT", DEFERS, Link::ForNobody)
+            .when("RCPT", DEFERS, Link::AtContent)
             .then(Then::GoesAhead)
             .only(Setting::is_smtp)
             .ends(F::Again),
         on.row(K::Fail, Step::Rcpt, "5yz, nobody left, then 354", Scene::Mail)
-            .when("RCPT", REFUSES, Link::ForNobody)
+            .when("RCPT", REFUSES, Link::AtContent)
             .then(Then::GoesAhead)
             .only(Setting::is_smtp)
             .ends(F::Refused),

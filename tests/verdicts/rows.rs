@@ -209,10 +209,8 @@ pub enum Link {
     Fit,
     /// It can, but the event's default is to replace it.
     Doubtful,
-    /// Its server waits for a content: it can, but for nothing else.
+    /// Its server waits for a content that nobody would get: it can, after a lone dot.
     AtContent,
-    /// It does so although nobody would get it: it can where nothing is said to that.
-    ForNobody,
     /// It can only be closed.
     Unfit,
     /// It was never made.

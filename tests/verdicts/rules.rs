@@ -107,7 +107,6 @@ fn session(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Ses
     let waits = row.link == Link::None;
     let reopens = SessionFate::Reopens { at_end: in_batch, waits };
     match (code, row.link) {
-        (1, Link::ForNobody) if message == M::Default => SessionFate::Stays,
         (1, Link::Fit | Link::AtContent) => SessionFate::Stays,
         (104, Link::Fit | Link::Doubtful) if in_batch => SessionFate::SitsOut,
         (104, Link::Fit | Link::Doubtful) => SessionFate::Stays,
