@@ -42,6 +42,16 @@ pub(crate) enum Plain {
     Custom(Box<dyn CustomStream>),
 }
 
+/// What the system knows a socket by.
+#[cfg(unix)]
+pub(crate) trait AsSocket: std::os::fd::AsFd {}
+#[cfg(unix)]
+impl<S: std::os::fd::AsFd> AsSocket for S {}
+#[cfg(not(unix))]
+pub(crate) trait AsSocket {}
+#[cfg(not(unix))]
+impl<S> AsSocket for S {}
+
 /// A socket, and whether it is known to be empty.
 pub(crate) struct Polled<S> {
     socket: Async<S>,
@@ -50,7 +60,7 @@ pub(crate) struct Polled<S> {
     awaits_input: bool,
 }
 
-impl<S> Polled<S>
+impl<S: AsSocket> Polled<S>
 where
     for<'a> &'a S: Read + Write,
 {
@@ -82,7 +92,7 @@ where
 
     fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
-            match unblocked(|| self.socket.get_ref().write_vectored(slices)) {
+            match unblocked(|| write_slices(self.socket.get_ref(), slices)) {
                 Some(written) => return Poll::Ready(written),
                 None => ready!(self.socket.poll_writable(cx))?,
             }
@@ -92,6 +102,25 @@ where
     fn try_read(&self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         unblocked(|| self.socket.get_ref().read(buffer))
     }
+}
+
+/// Writes several slices in one call. `write_vectored` would raise SIGPIPE on a
+/// connection that is closed, as `write` does not: whoever has not switched that
+/// off, as a Rust program does by itself, would be killed by a server.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+fn write_slices<S: AsSocket>(socket: &S, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+    Ok(sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
+}
+
+/// The same where sockets raise no signal: on Apple's systems the standard library
+/// has switched it off for each (SO_NOSIGPIPE), and others have none.
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+fn write_slices<S>(mut socket: &S, slices: &[IoSlice<'_>]) -> io::Result<usize>
+where
+    for<'a> &'a S: Write,
+{
+    socket.write_vectored(slices)
 }
 
 /// A user's stream, behind a name that the rest of the crate can use.
