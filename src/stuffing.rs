@@ -95,7 +95,11 @@ impl Stuffer {
                 self.at = At::LineStart;
                 used += plain;
             } else {
-                used += self.copy_line(rest, out, limit);
+                // Line by line as far as was looked: not again for each of them.
+                let looked_at = used + rest.len().min(REACH);
+                while used < looked_at && out.len() < limit && self.at != At::AfterCr {
+                    used += self.copy_line(raw.get(used..).unwrap_or_default(), out, limit);
+                }
             }
         }
         used
