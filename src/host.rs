@@ -274,8 +274,8 @@ impl Host {
     }
 
     /// Up to how many mails a lane is dealt in one batch: it sends them one after
-    /// the other, and with [`Pipeline::Full`] and CHUNKING together in one flight.
-    /// Default: 1, at most [`MAX_DEPTH`].
+    /// the other, and with [`Pipeline::Full`] and CHUNKING together, up to 8 in one
+    /// flight by SMTP. Default: 1, at most [`MAX_DEPTH`].
     pub fn depth(mut self, mails: u32) -> Host {
         self.depth = Some(mails.clamp(1, MAX_DEPTH));
         self

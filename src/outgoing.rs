@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use secrecy::zeroize::Zeroize;
 
-/// Most contents that are not copied, in one write.
-const MOST_HELD: usize = 8;
+/// Most contents that are not copied, in one write: no more of [`WORTH_A_SLICE`] fit
+/// into what a session gives at a time.
+const MOST_HELD: usize = 4;
 
 /// Most slices that [`Outgoing::slices`] gives: each content stands between
 /// two pieces of what was made.
@@ -63,15 +64,17 @@ impl Held {
 /// [`Session::fill_outgoing`](crate::session::Session::fill_outgoing).
 ///
 /// ```
-/// use smtp_bulk::session::Outgoing;
-/// use std::io::Write;
+/// use smtp_bulk::session::{Outgoing, Session};
+/// use std::io::{self, Write};
 ///
-/// # let mut socket = Vec::new();
-/// let outgoing = Outgoing::new();
-/// // … filled by a session …
-/// let written = socket.write_vectored(&outgoing.slices())?;
-/// assert_eq!(written, outgoing.len());
-/// # Ok::<(), std::io::Error>(())
+/// /// Writes what the session has to say next; gives what the socket did not take.
+/// fn write(session: &mut Session, socket: &mut impl Write) -> io::Result<Vec<u8>> {
+///     let mut outgoing = Outgoing::new();
+///     session.fill_outgoing(&mut outgoing);
+///     let written = socket.write_vectored(&outgoing.slices())?;
+///     session.wrote(written, std::time::Instant::now());
+///     Ok(outgoing.rest(written))
+/// }
 /// ```
 #[derive(Default)]
 pub struct Outgoing {

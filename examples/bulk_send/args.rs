@@ -47,7 +47,8 @@ How fast, where the server offers PIPELINING; one that does not stand it gets le
                        with it (needs CHUNKING), or with what is said of the next
                        mail: one round trip per mail, at which some servers break
   --depth K            Mails per session in each batch, 1 (default) to 1000. With
-                       --pipeline 2 and CHUNKING they are sent together
+                       --pipeline 2 and CHUNKING they are sent together, up to 8
+                       at once
 
 TLS and login, the same for every --host and --unix:
   --tls MODE           none (default); starttls: nothing is sent without STARTTLS

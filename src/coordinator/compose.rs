@@ -19,11 +19,6 @@ use crate::outcome::ClientReason;
 use crate::parameters::Body;
 use crate::session::{Flight, MailTag, Room, Step};
 
-/// Refused mails of one connection after which it is given up, where mails are sent
-/// together: Exim closes at the eleventh RSET behind a refused one
-/// (`smtp_accept_max_nonmail`), and what was written behind that is in doubt.
-pub(super) const MOST_REFUSALS: usize = 8;
-
 /// A mail that cannot be sent on its lane, for a reason of the client's own.
 pub(super) struct Unfit {
     pub(super) tag: MailTag,
@@ -123,6 +118,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn say_many(&mut self, style: Style) -> Option<Unfit> {
         let now = self.now;
         let (lane, manners) = self.parties()?;
+        let mut room = lane.most_together();
         let mut mails = lane.mails.iter_mut();
         let first = mails.next()?;
         let terms = Terms::of(&lane.session, &lane.host, manners);
@@ -135,7 +131,6 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let mut flight = lane.session.flight(now);
         let mut is_whole = envelope(&mut flight, first, wording, needs_reset, stream);
         lane.style = if is_whole && style == Style::Whole { style } else { Style::Envelope };
-        let mut room = MOST_REFUSALS.saturating_sub(lane.refusals);
         while is_whole && style == Style::Whole && !flight.is_full() && room > 1 {
             room -= 1;
             // One that cannot be sent is told of when it comes first.

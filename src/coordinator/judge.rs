@@ -10,7 +10,6 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use super::compose::MOST_REFUSALS;
 use super::desk::Desk;
 use super::fate::{Blame, Plan, fate, gravest, or_default};
 use super::lane::{Bench, Lane, Link, Standing};
@@ -350,7 +349,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             if said != SessionVerdict::Default || !is_fit || is_short {
                 break is_short;
             }
-            if self.lane.refusals >= MOST_REFUSALS {
+            if self.lane.is_worn() {
                 // Planned, and not held against the lane.
                 self.release(false);
                 return self.lane.reopen(self.now, self.now);
@@ -454,7 +453,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     pub(super) fn consult_about_answer(&mut self, kind: EventKind) -> Verdict {
         let Some(answer) = self.lane.session.answer() else { return Verdict::DEFAULT };
-        let is_of_one = answer.step == Step::Rcpt || (answer.step == Step::Content && self.lane.host.is_lmtp);
+        // In LMTP a chunk is refused for all.
+        let is_of_one = answer.step == Step::Rcpt || answer.is_of_many;
         let recipient = is_of_one.then_some(answer.recipient);
         let (tag, step, took) = (answer.mail, answer.step, self.lane.session.answer_took());
         self.consult(kind, tag, step, recipient, None, took)

@@ -16,6 +16,11 @@ use crate::host::HostSettings;
 use crate::host::LaneId;
 use crate::session::{MailTag, Session};
 
+/// Refused mails of one connection after which it is given up, where mails are sent
+/// together by SMTP: Exim closes at the eleventh RSET behind a refused one
+/// (`smtp_accept_max_nonmail`), and what was written behind that is in doubt.
+const MOST_REFUSALS: usize = 8;
+
 /// Where a lane stands, as its user sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -357,9 +362,25 @@ impl Lane {
         self.standing == Standing::Active && self.link == Link::Up && (is_idle || self.is_poised)
     }
 
-    /// How many mails a deal may give it.
+    /// How many mails a deal may give it: where some were refused, no more than fit
+    /// into a flight.
     pub(super) fn depth(&self) -> u32 {
-        self.host.depth.max(1)
+        let depth = self.host.depth.max(1);
+        let most = u32::try_from(self.most_together()).unwrap_or(u32::MAX);
+        if self.refusals > 0 { depth.min(most) } else { depth }
+    }
+
+    /// How many whole mails a flight may hold: each could be refused.
+    pub(super) fn most_together(&self) -> usize {
+        if self.host.is_lmtp { usize::MAX } else { MOST_REFUSALS.saturating_sub(self.refusals).max(1) }
+    }
+
+    /// Whether so many mails were refused that three quarters of a flight are not left
+    /// of what the connection is good for: another one costs less than short flights.
+    pub(super) fn is_worn(&self) -> bool {
+        let wanted = MOST_REFUSALS.min(self.host.depth.max(1) as usize);
+        let left = MOST_REFUSALS.saturating_sub(self.refusals);
+        self.refusals > 0 && (left == 0 || 4 * left < 3 * wanted)
     }
 
     pub(super) fn mail(&self, tag: MailTag) -> Option<&Mail> {

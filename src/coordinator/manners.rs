@@ -133,8 +133,9 @@ impl Manners {
         }
         let is_telling = match misstep {
             Misstep::Replies | Misstep::Sequence | Misstep::Chunks => true,
-            Misstep::Silence { .. } if style.is_full() => !self.is_proven,
-            Misstep::Silence { was_begun, was_late } => was_begun && was_late,
+            // Where some replies came in time and the rest never did, input was lost.
+            Misstep::Silence { was_begun: true, was_late: true } => true,
+            Misstep::Silence { .. } => style.is_full() && !self.is_proven,
         };
         let most = match style {
             _ if !is_telling => return None,
@@ -189,6 +190,9 @@ mod tests {
         let mut manners = Manners::new(Pipeline::Full);
         manners.went_well(Style::Whole);
         assert_eq!(manners.went_wrong(Style::Whole, LOST), None);
+        assert!(manners.went_wrong(Style::Whole, LATE).is_some(), "input was lost");
+        let mut manners = Manners::new(Pipeline::Full);
+        manners.went_well(Style::Whole);
         assert!(manners.went_wrong(Style::Whole, Misstep::Replies).is_some());
     }
 

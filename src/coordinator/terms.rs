@@ -4,6 +4,7 @@
 use super::mail::Mail;
 use super::manners::Manners;
 use crate::command::{MailLine, RcptLine};
+use crate::content::{Content, Framing};
 use crate::extensions::{Extension, ExtensionSet, Extensions};
 use crate::host::HostSettings;
 use crate::outcome::ClientReason;
@@ -49,7 +50,7 @@ impl<'a> Terms<'a> {
         let limit = self.offered.size_limit().filter(|_| self.used.contains(Extension::Size));
         // Of a file the system is asked.
         if let Some(limit) = limit
-            && let Some(size) = message.content().size_estimate().filter(|size| *size > limit)
+            && let Some(size) = size_above(limit, message.content())
         {
             return Some(ClientReason::TooLarge { size, limit });
         }
@@ -112,6 +113,18 @@ impl Wording {
         let parameters = envelope.recipient_parameters(place as usize);
         Some(RcptLine::new(to).parameters(parameters).offered(self.used))
     }
+}
+
+/// The size of a content above the limit. What mending adds counts, too (RFC 1870
+/// §5), where it is known; it makes nothing more than twice as long.
+fn size_above(limit: u64, content: &Content) -> Option<u64> {
+    let estimate = content.size_estimate()?;
+    if estimate > limit || estimate.saturating_mul(2) <= limit {
+        return Some(estimate).filter(|size| *size > limit);
+    }
+    let is_binary = content.body_kind() == Some(Body::BinaryMime);
+    let framing = if is_binary { Framing::Raw } else { Framing::Chunked };
+    content.framed_len(framing).filter(|size| *size > limit)
 }
 
 /// The extensions without which the mail cannot be sent as it is.

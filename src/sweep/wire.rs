@@ -327,6 +327,7 @@ impl Wire<'_> {
             Ok(count) => count,
             Err(error) => {
                 self.wipe_secrets();
+                self.buffers.out.clear();
                 self.broken(&error);
                 return Poll::Ready(false);
             }
@@ -339,6 +340,8 @@ impl Wire<'_> {
         }
         self.slot.keep_rest(is_fresh.then_some(&self.buffers.out), count);
         self.wipe_secrets();
+        // A content lives no longer than its mail.
+        self.buffers.out.clear();
         self.lane.session_mut().wrote(count, self.now);
         if count == 0 { Poll::Pending } else { Poll::Ready(true) }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use smtp_bulk::sink::Extension;
 use smtp_bulk::sink::{Fault, Misdeed, Step as At};
-use smtp_bulk::{Content, Envelope, EventKind, Message, Step, Timeouts};
+use smtp_bulk::{Content, Envelope, EventKind, Mailer, Message, Step, Timeouts};
 
 use crate::scripted::Scripted;
 use crate::support::{Log, PATIENCE, SHORT, builder, check_accounts, host, mail, send_and_quit, sink, text};
@@ -283,4 +283,18 @@ fn content_is_not_read_before_the_server_asks_for_it() {
     let summary = send_and_quit(builder(&log).host(host(&sink)), [message(0, content)]);
     assert_eq!(summary.mails.refused, 1);
     assert!(!was_read.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_content_lives_no_longer_than_its_mail() {
+    let sink = sink(|sink| sink);
+    let content: Arc<[u8]> = "x\r\n".repeat(30_000).into_bytes().into();
+    let held = Arc::downgrade(&content);
+    smol::block_on(async {
+        let mut mailer = Mailer::builder().host(host(&sink)).threads(1).connect().await.unwrap();
+        mailer.send(message(1, content)).await.unwrap();
+        mailer.flush().await.unwrap();
+        assert_eq!((mailer.summary().mails.delivered, held.strong_count()), (1, 0));
+        mailer.quit().await.unwrap();
+    });
 }

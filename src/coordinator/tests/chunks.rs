@@ -142,3 +142,50 @@ impl std::io::Read for Failing {
         Err(std::io::Error::other("disk on fire"))
     }
 }
+
+#[test]
+fn some_refusals_make_flights_smaller_and_not_more_of_them() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 8);
+    let mut asked_to = 0;
+    script.serve(offering(CHUNKS, move |asked| {
+        asked_to += u32::from(asked.what == "RCPT");
+        (asked.what == "RCPT" && asked_to % 100 == 0).then_some(Does::Say("550 no\r\n"))
+    }));
+    let (mut id, mut flights, mut mails, mut openings) = (0, 0, 0, 0);
+    while id < 2000 || script.coordinator.open_mails() > 0 {
+        while id < 2000 && script.coordinator.has_room() {
+            id += 1;
+            script.take(mail(id));
+        }
+        script.coordinator.set_flushing(id == 2000);
+        script.settle();
+        script.wire.clear();
+        script.step();
+        let said = script.said(lane(0, 0)).join(" ");
+        openings += said.matches("EHLO").count();
+        mails += said.matches("BDAT").count();
+        flights += usize::from(said.contains("BDAT"));
+    }
+    // 8 in a flight, then 7, then 6, and at the third refusal another connection.
+    assert_eq!((mails, openings), (2000, 6));
+    assert!(flights <= 2000 / 7 + 6, "{flights}");
+}
+
+#[test]
+fn a_mail_that_mending_makes_too_large_is_refused_before_it_is_begun() {
+    const SIZED: &str = "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 CHUNKING\r\n";
+    let of_lines =
+        |id, lines| Message::new(mail(id).envelope().clone(), Content::from("x\n".repeat(lines))).id(id);
+    for level in [Pipeline::Single, Pipeline::Full] {
+        let mut script = flights(1, SIZED, level, 8);
+        script.serve(offering(SIZED, |_| None));
+        // 900 octets, which become 1,350; and 666, which become 999.
+        script.take(of_lines(1, 450));
+        script.take(of_lines(2, 333));
+        script.take(mail(3));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "delivered", 1), (3, "delivered", 1)]);
+        let mails = script.said(lane(0, 0)).join(" ").matches("MAIL").count();
+        assert_eq!((mails, script.coordinator.summary(script.now).requeued), (2, 0));
+    }
+}
