@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use smtp_bulk::{
     ClientReason, ContentError, Event, EventKind, Evidence, Extension, Failure, Handler, MessageVerdict,
-    Outcome, Report, Step, Verdict,
+    Outcome, Report, SessionVerdict, Step, Verdict,
 };
 
 use super::effects::Effects;
@@ -95,7 +95,7 @@ impl Callbacks<'_> {
         self.truth
             .note(|| format!("{now:?} {event} -> {} {:?} panics: {panics}", verdict.code(), verdict.message));
         let holds = self.holds(lane, event.kind, event.step);
-        self.effects.see(Seen {
+        let seen = Seen {
             lane,
             kind: event.kind,
             step: event.step,
@@ -109,7 +109,11 @@ impl Callbacks<'_> {
             mail,
             attempt: event.attempt,
             verdict: if holds { verdict } else { Verdict::RETIRE },
-        });
+        };
+        if let Some(mail) = mail {
+            self.check_mail(mail, event, &seen);
+        }
+        self.effects.see(seen);
         if let (Some(mail), MessageVerdict::Drop) = (mail, verdict.message) {
             self.truth.drop_said(mail);
             let too_late = match (event.kind, event.step) {
@@ -127,6 +131,25 @@ impl Callbacks<'_> {
             resume_unwind(Box::new(Panicked));
         }
         verdict
+    }
+
+    /// A failure is told of the mail whose reply was awaited, and a recipient that was
+    /// refused is not asked for again too soon.
+    fn check_mail(&mut self, mail: usize, event: &Event<'_>, seen: &Seen) {
+        let awaited = self.wires[seen.lane].at_fault().and_then(|id| self.truth.mail_of(id));
+        if let Some(awaited) = awaited.filter(|_| event.kind == EventKind::Hang) {
+            assert_eq!(mail, awaited, "a failure is told of another mail than that at which it came");
+        }
+        self.truth.check_round(mail, event.attempt);
+        if let (Some(path), Evidence::Reply(_)) = (event.recipient, &event.evidence) {
+            self.truth.check_told(mail, path.as_str());
+        }
+        if let (EventKind::Fail, Some(path), Some(code)) = (event.kind, event.recipient, seen.code) {
+            let sits_out = seen.verdict.session == SessionVerdict::Bench;
+            let for_now = matches!(code, 450 | 451) || (seen.blames(code) && sits_out);
+            let is_dropped = seen.verdict.message == MessageVerdict::Drop;
+            self.truth.refused(mail, path.as_str(), event.attempt, for_now, is_dropped);
+        }
     }
 
     fn note_misstep(&mut self, lane: usize, event: &Event<'_>, serial: Option<usize>) {

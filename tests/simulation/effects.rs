@@ -143,6 +143,7 @@ impl Effects {
         );
         assert!(!self.closing, "lane {lane} is opened after the last word");
         model.is_first = !model.has_been_open;
+        model.opens_as_planned = false;
         model.dials += 1;
         assert!(model.dials <= model.most_dials, "lane {lane} is opened {} times in a row", model.dials);
         (model.opens_from, model.opens_by) = (None, None);
@@ -166,10 +167,14 @@ impl Effects {
         }
         let wait = doubled(&self.hosts[seen.lane], seen.attempt);
         model.renewal_wait = seen.asks_too_soon().then_some(wait);
-        // A connection on which eight mails were refused is given up as planned.
+        // A connection on which so many mails were refused that three quarters of a flight
+        // are not left of eight is given up as planned.
         if self.flies && (seen.kind == EventKind::Fail || seen.verdict != Verdict::DEFAULT) {
             model.refusals += 1;
-            model.most_dials += u32::from(model.refusals.is_multiple_of(8));
+            let depth = self.hosts[seen.lane].depth.clamp(1, 8);
+            let is_planned = model.refusals.is_multiple_of(8 - (3 * depth - 1) / 4);
+            model.most_dials += u32::from(is_planned);
+            model.opens_as_planned |= is_planned;
         }
         let harmless = seen.kind == EventKind::Pass && seen.verdict.session == SessionVerdict::Default;
         model.setbacks += u32::from(!harmless);
@@ -198,6 +203,7 @@ impl Effects {
         let most_dials = self.hosts[lane].max_connect_failures;
         let model = &mut self.models[lane];
         let owed = u32::from(model.dying.is_some());
+        let most_dials = most_dials + u32::from(model.opens_as_planned);
         if surely {
             (model.dials, model.most_dials) = (1, most_dials.max(1) + owed);
             model.setbacks = 1 + owed;

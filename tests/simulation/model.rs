@@ -129,6 +129,9 @@ pub struct Model {
     pub most_dials: u32,
     /// Events that may be about refused mails.
     pub refusals: u32,
+    /// They have become so many that the connection is given up, and it is not yet
+    /// opened anew.
+    pub opens_as_planned: bool,
     /// Setbacks since a mail was finished, or a few more.
     pub setbacks: u32,
 }

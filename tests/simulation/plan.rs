@@ -20,6 +20,12 @@ use crate::mended::mended;
 /// Bounds of each wait for a reply: longer than all delays that are no fault.
 const TIMEOUT_MS: std::ops::Range<u64> = 10_000..60_000;
 
+/// As many recipients as mails mostly have.
+const FEW: usize = 0;
+
+/// More than are asked for in one flight.
+const CROWD: usize = 400;
+
 /// How likely each fault is at each opportunity for it.
 #[derive(Clone, Debug, Default)]
 pub struct Odds {
@@ -159,6 +165,9 @@ impl Plan {
         }
         if flights.u8(0..3) > 0 {
             plan.fly(flights, epoch);
+            if flights.u8(0..100) == 0 {
+                plan.crowd(flights, epoch);
+            }
         }
         plan
     }
@@ -177,7 +186,7 @@ impl Plan {
         };
         let host_count = hosts.len();
         let count = if random.u8(0..4) == 0 { random.usize(0..40) } else { random.usize(0..12) };
-        let mails = (0..count).map(|number| mail(random, number, faultless, false, epoch)).collect();
+        let mails = (0..count).map(|number| mail(random, number, FEW, faultless, false, epoch)).collect();
         Plan {
             hosts,
             settings,
@@ -214,7 +223,7 @@ impl Plan {
         }
         let count = if random.bool() { random.usize(0..60) } else { random.usize(0..12) };
         let faultless = self.faultless;
-        self.mails = (0..count).map(|number| mail(random, number, faultless, true, epoch)).collect();
+        self.mails = (0..count).map(|number| mail(random, number, FEW, faultless, true, epoch)).collect();
         if faultless {
             return;
         }
@@ -226,6 +235,34 @@ impl Plan {
             parameters: odds(random) / 2.0,
             ..self.odds.clone()
         };
+    }
+
+    /// Has a few mails to more recipients than a flight has room for.
+    fn crowd(&mut self, random: &mut Rng, epoch: Instant) {
+        for host in &mut self.hosts {
+            host.max_recipients = Some(random.u32(100..1_000));
+        }
+        let faultless = self.faultless;
+        let mails = (0..random.usize(1..9)).map(|number| {
+            let recipients = if random.u8(0..3) == 0 { random.usize(100..CROWD) } else { FEW };
+            mail(random, number, recipients, faultless, true, epoch)
+        });
+        self.mails = mails.collect();
+        // What befalls one reply in a hundred would befall each of these mails.
+        let odds = &self.odds;
+        self.odds = Odds {
+            refuse: odds.refuse / 50.0,
+            hang: odds.hang / 50.0,
+            close: odds.close / 50.0,
+            garbage: odds.garbage / 50.0,
+            too_long: odds.too_long / 50.0,
+            wrong: odds.wrong / 50.0,
+            slow: odds.slow / 50.0,
+            too_many: odds.too_many / 5.0,
+            ..odds.clone()
+        };
+        self.opinion.session /= 50.0;
+        self.opinion.message /= 50.0;
     }
 
     /// Gives hosts TLS and credentials, and what can go wrong with them.
@@ -440,10 +477,21 @@ fn timeouts(random: &mut Rng) -> Timeouts {
 
 // ---- mails ----------------------------------------------------------------
 
-fn mail(random: &mut Rng, number: usize, faultless: bool, flies: bool, epoch: Instant) -> MailPlan {
+fn mail(
+    random: &mut Rng,
+    number: usize,
+    recipients: usize,
+    faultless: bool,
+    flies: bool,
+    epoch: Instant,
+) -> MailPlan {
     let odd = |random: &mut Rng, one_in: u8| !faultless && random.u8(0..one_in) == 0;
     let from = if random.u8(0..8) == 0 { String::new() } else { format!("m{number}@from.example") };
-    let recipients = if random.bool() { 1 } else { random.usize(1..6) };
+    let recipients = match recipients {
+        FEW if random.bool() => 1,
+        FEW => random.usize(1..6),
+        crowd => crowd,
+    };
     let letter = if odd(random, 24) { "ü" } else { "r" };
     let to: Vec<String> =
         (0..recipients).map(|place| format!("{letter}{number}.{place}@to{place}.example")).collect();
@@ -488,7 +536,9 @@ fn with_parameters(random: &mut Rng, envelope: Envelope) -> Envelope {
 fn octets_of_any_kind(random: &mut Rng) -> Arc<[u8]> {
     let plain = if random.u16(0..400) == 0 {
         let length = random.usize(60_000..300_000);
-        (0..length).map(|_| b"\r\n\n..abcdefgh QUIT"[random.usize(0..17)]).collect()
+        let any = (0..length).map(|_| b"\r\n\n..abcdefgh QUIT"[random.usize(0..17)]);
+        // In half of them there is nothing to mend.
+        if length.is_multiple_of(2) { in_lines(any) } else { any.collect() }
     } else {
         octets(random)
     };
@@ -496,6 +546,17 @@ fn octets_of_any_kind(random: &mut Rng) -> Arc<[u8]> {
         return plain;
     }
     [&plain[..], "\u{e9}\r\n".as_bytes()].concat().into()
+}
+
+/// The same in lines that end in CR LF, and with no other line ends.
+fn in_lines(octets: impl Iterator<Item = u8>) -> Arc<[u8]> {
+    let in_line = |(place, octet): (usize, u8)| match place % 64 {
+        62 => b'\r',
+        63 => b'\n',
+        _ if octet.is_ascii_alphabetic() => octet,
+        _ => b' ',
+    };
+    octets.enumerate().map(in_line).collect()
 }
 
 fn octets(random: &mut Rng) -> Arc<[u8]> {

@@ -3,7 +3,8 @@
 //! and holds the client to RFC 2920, RFC 3030 and RFC 2033, to the level that its
 //! host is set to, and to what was offered on this very connection.
 
-use smtp_bulk::session::Session;
+use smtp_bulk::command::MAX_MAIL;
+use smtp_bulk::session::{MOST_COMMANDS, MOST_OWED, Session};
 use smtp_bulk::{Pipeline, Step};
 
 use super::faults::Scene;
@@ -66,10 +67,14 @@ pub struct Scribe {
     next: usize,
     pub flight: u64,
     flight_start: usize,
+    /// Octets of its commands.
+    said: usize,
     /// The transaction that is being said.
     open: Option<usize>,
     /// Its content has begun by BDAT.
     is_chunked: bool,
+    /// What its MAIL has said beside the address.
+    parameters: String,
     needs_reset: bool,
     /// 354 was read, and nothing was written since.
     at_content: bool,
@@ -80,6 +85,8 @@ pub struct Scribe {
     pub composed: u32,
     /// How many mails may be begun in a flight.
     depth: usize,
+    /// How many mails the lane held when each flight was put together.
+    held: Vec<(u64, usize)>,
 }
 
 impl Scribe {
@@ -98,14 +105,17 @@ impl Scribe {
             next: 0,
             flight: 0,
             flight_start: 0,
+            said: 0,
             open: None,
             is_chunked: false,
+            parameters: String::new(),
             needs_reset: false,
             at_content: false,
             in_login: false,
             is_over: false,
             composed: 0,
             depth: scene.host.depth as usize,
+            held: Vec::new(),
         };
         if greets {
             scribe.awaits_greeting();
@@ -195,6 +205,13 @@ impl Scribe {
         assert!(!self.is_over, "a flight begins on a connection that is of no use");
         self.flight += 1;
         self.flight_start = self.asks.len();
+        self.said = 0;
+    }
+
+    /// The flight that begins was put together in this settle, of so many mails.
+    pub fn composed(&mut self, settle: u32, held: usize) {
+        self.composed = settle;
+        self.held.push((self.flight, held));
     }
 
     pub fn wrote(&mut self, mut octets: &[u8], truth: &mut Truth) {
@@ -249,12 +266,22 @@ impl Scribe {
         self.line.push(octet);
         if octet == b'\n' {
             let line = std::mem::take(&mut self.line);
+            self.check_room(line.len());
             let line = String::from_utf8(line).expect("UTF-8");
             self.command(line.trim_end_matches("\r\n"), truth);
             if !matches!(self.mode, Mode::Chunk { .. }) {
                 self.asks.iter_mut().rev().take(1).for_each(|ask| ask.is_out = true);
             }
         }
+    }
+
+    /// A flight has its bounds. The last command of it may go beyond them.
+    fn check_room(&mut self, octets: usize) {
+        self.said += octets;
+        let commands = self.asks.iter().skip(self.flight_start).filter(|ask| ask.step != Step::Content);
+        let asked = 1 + commands.count();
+        assert!(asked <= MOST_OWED + 1, "{asked} commands in a flight");
+        assert!(self.said <= MOST_COMMANDS + MAX_MAIL, "{} octets of commands in a flight", self.said);
     }
 
     /// Whether anything may be written although replies are awaited.
@@ -329,6 +356,7 @@ impl Scribe {
         let transaction = truth.begin(self.lane, self.connection, from);
         self.open = Some(transaction);
         self.is_chunked = false;
+        self.parameters = parameters.to_owned();
         self.ask(Step::Mail, Some(transaction), None, Piece::Whole);
     }
 
@@ -338,7 +366,13 @@ impl Scribe {
         let (mail, place) = truth.recipient(to);
         let id = self.open.expect("RCPT without MAIL");
         self.check_is_not_refused(id);
+        if self.is_first() {
+            self.check_is_not_full(id);
+        }
         truth.names(id, mail, place);
+        let says = |parameter: &str| self.parameters.split(' ').any(|said| said == parameter);
+        assert!(to.is_ascii() || says("SMTPUTF8"), "an address beyond ASCII, which MAIL does not say");
+        assert!(!truth.is_raw(id) || says("BODY=BINARYMIME"), "a raw content, which MAIL does not say");
         let names = truth.named(id);
         let most = self.offers.recipients.unwrap_or(usize::MAX).min(self.most_recipients);
         assert!(names.len() <= most, "{} recipients where {most} may be", names.len());
@@ -361,6 +395,15 @@ impl Scribe {
             .filter(is_known)
             .find(|ask| ask.step == Step::Mail && ask.heard.is_some_and(|(_, code)| code >= 400));
         assert!(refused.is_none(), "a transaction goes on whose MAIL was refused");
+    }
+
+    /// Behind one that was too many there is no room for others.
+    fn check_is_not_full(&self, id: usize) {
+        let is_own = |ask: &&Ask| ask.transaction == Some(id) && ask.step == Step::Rcpt;
+        let heard = self.asks.iter().filter(is_own).filter_map(|ask| ask.heard.map(|(_, code)| code));
+        let codes: Vec<u16> = heard.collect();
+        let is_full = matches!(codes.last(), Some(452 | 552)) && codes.iter().any(|code| *code < 300);
+        assert!(!is_full, "RCPT behind one that was too many");
     }
 
     /// Whether a content may be asked for.
@@ -584,6 +627,20 @@ impl Scribe {
         self.asks.iter().skip(self.flight_start).any(|ask| ask.is_void)
     }
 
+    /// The transaction whose reply is awaited, or that with whose reply all ended. Where
+    /// there was one too many, nobody knows.
+    pub fn at_fault(&self) -> Option<usize> {
+        if self.is_out_of_step() {
+            return None;
+        }
+        let is_unknown = |ask: &&Ask| {
+            let is_chunk = ask.step == Step::Content && ask.piece != Piece::Whole;
+            is_chunk && matches!(ask.heard, Some((_, 500 | 502)))
+        };
+        let last = self.next.checked_sub(1).and_then(|last| self.asks.get(last));
+        last.filter(is_unknown).or(self.asks.get(self.next))?.transaction
+    }
+
     /// Whether envelopes were sent together in the flight that is on its way, and
     /// then whether a content was, too.
     pub fn togetherness(&self) -> Option<bool> {
@@ -625,6 +682,10 @@ impl Scribe {
             flights.dedup();
             let is_chunked = own().any(|ask| ask.piece != Piece::Whole);
             let named = truth.named(id).len();
+            if truth.has_crowd() && self.level != Pipeline::Single {
+                // What has no room in a flight goes in another one.
+                continue;
+            }
             let (waits, is_raw) = (truth.is_all_or_nothing(id), truth.is_raw(id));
             let is_whole = self.level == Pipeline::Full && self.offers.pipelining && self.offers.chunking;
             let expected = match self.level {
@@ -642,6 +703,23 @@ impl Scribe {
                 self.level,
                 self.offers
             );
+        }
+    }
+
+    /// Without faults whole transactions of all mails that the lane holds go together.
+    pub fn check_fullness(&self, truth: &Truth) {
+        if self.level != Pipeline::Full || !self.offers.pipelining || !self.offers.chunking {
+            return;
+        }
+        for (flight, held) in &self.held {
+            let own = self.asks.iter().filter(|ask| ask.flight == *flight);
+            let mut ids: Vec<usize> = own.filter_map(|ask| ask.transaction).collect();
+            ids.dedup();
+            // Behind one that waits for its recipients nothing is said, and one that
+            // cannot be sent at all is not known by its number here.
+            let waits = ids.last().is_none_or(|id| truth.is_all_or_nothing(*id));
+            let waits = waits || truth.has_unfit() || truth.has_crowd();
+            assert!(waits || ids.len() == *held, "{} of {held} mails in a flight", ids.len());
         }
     }
 

@@ -91,10 +91,20 @@ enum Fate {
     Unsent,
 }
 
+/// What was judged of a recipient of a mail.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// In which attempt it was refused for the time being, and which transaction.
+    deferred: Option<(u32, usize)>,
+    /// A callback dropped the mail at a refusal of this one.
+    is_dropped: bool,
+}
+
 #[derive(Debug)]
 struct MailTruth {
     from: String,
     to: Vec<String>,
+    rounds: Vec<Round>,
     expected: Option<Vec<u8>>,
     place: Place,
     is_all_or_nothing: bool,
@@ -169,6 +179,7 @@ impl Truth {
             .map(|mail| MailTruth {
                 from: mail.from.clone(),
                 to: mail.to.clone(),
+                rounds: vec![Round::default(); mail.to.len()],
                 expected: mail.expected.clone(),
                 place: Place::Waiting,
                 is_all_or_nothing: mail.message.is_all_or_nothing(),
@@ -286,6 +297,7 @@ impl Truth {
         let transaction = &mut self.transactions[id];
         let own = &mut self.mails[mail];
         assert_eq!(transaction.from, own.from, "RCPT of another mail than MAIL");
+        assert!(!own.rounds[place].is_dropped, "RCPT where a refusal has had the mail dropped");
         assert!(transaction.mail.is_none_or(|first| first == mail), "RCPT of two mails in a transaction");
         let last = transaction.recipients.last();
         assert!(last.is_none_or(|(last, _)| *last < place), "RCPT out of order");
@@ -293,6 +305,10 @@ impl Truth {
             own.transactions.push(id);
         }
         transaction.recipients.push((place, None));
+    }
+
+    pub fn mail_of(&self, id: usize) -> Option<usize> {
+        self.transactions[id].mail
     }
 
     pub fn named(&self, id: usize) -> Vec<usize> {
@@ -447,6 +463,37 @@ impl Truth {
         said.is_asked_about = true;
     }
 
+    /// A recipient was refused: `for_now` when that is no fault of its own, or not
+    /// for good, and `is_dropped` when a callback said so.
+    pub fn refused(&mut self, mail: usize, path: &str, attempt: u32, for_now: bool, is_dropped: bool) {
+        let own = &mut self.mails[mail];
+        let place = own.to.iter().position(|to| to == path).expect("a recipient of the mail's");
+        let (round, last) = (&mut own.rounds[place], own.transactions.last().copied());
+        round.is_dropped |= is_dropped;
+        if let Some(id) = last.filter(|_| for_now && !is_dropped) {
+            round.deferred = Some((attempt, id));
+        }
+    }
+
+    /// A callback was told of this recipient, who was asked for in the transaction.
+    pub fn check_told(&self, mail: usize, path: &str) {
+        let own = &self.mails[mail];
+        let named = own.transactions.last().map(|id| self.named(*id)).unwrap_or_default();
+        let is_named = named.iter().any(|place| own.to[*place] == path);
+        assert!(is_named, "a callback is told of {path}, who was not asked for");
+    }
+
+    /// Something was judged of this attempt at the mail: who was refused for the time
+    /// being in it has to wait for the next one.
+    pub fn check_round(&self, mail: usize, attempt: u32) {
+        let own = &self.mails[mail];
+        let Some(last) = own.transactions.last() else { return };
+        for place in self.named(*last) {
+            let is_again = own.rounds[place].deferred.is_some_and(|(at, id)| at == attempt && id != *last);
+            assert!(!is_again, "mail {mail} recipient {place} is asked for again in attempt {attempt}");
+        }
+    }
+
     pub fn is_asked_about(&self, serial: usize) -> bool {
         self.said[serial].is_asked_about
     }
@@ -474,6 +521,16 @@ impl Truth {
     /// The client refuses it for a good reason.
     pub fn unfit(&mut self, mail: usize) {
         self.mails[mail].is_unfit = true;
+    }
+
+    /// Whether the client has refused any mail for a good reason.
+    pub fn has_unfit(&self) -> bool {
+        self.mails.iter().any(|mail| mail.is_unfit)
+    }
+
+    /// Whether there are mails to more recipients than a flight may have room for.
+    pub fn has_crowd(&self) -> bool {
+        self.mails.iter().any(|mail| mail.to.len() > 50)
     }
 
     pub fn drop_said(&mut self, mail: usize) {
@@ -565,6 +622,11 @@ impl Truth {
             .collect();
         let doubts = ends().filter(|(_, end)| *end == End::Doubt).count();
         let fate = mail.fates[place];
+        let is_kept = mail.rounds[place].is_dropped && !self.resends;
+        assert!(
+            !is_kept || fate == Fate::Dropped,
+            "mail {id} recipient {place} was dropped, and is {fate:?}"
+        );
         let story = || {
             let all: Vec<&Transaction> = self.of(mail).collect();
             format!("mail {id} recipient {place} is {fate:?}: {all:?}")

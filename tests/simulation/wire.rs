@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use smtp_bulk::coordinator::{Lane, Link};
-use smtp_bulk::session::{FLIGHT_BUFFER, Job, Session};
+use smtp_bulk::session::{FLIGHT_BUFFER, Job, Outgoing, Session};
 use smtp_bulk::{Failure, IoFault, Step, TlsFault, TlsProblem};
 
 use super::faults::{self, Scene, timeout};
@@ -49,12 +49,15 @@ struct Connection {
     leftover: Vec<u8>,
     writable_at: Duration,
     job: Option<(Duration, Job)>,
+    /// A reading that outlives the connection for which it was begun.
+    stray: Option<Job>,
     handshake: Option<Handshake>,
     reads_when_idle: bool,
     flights: u64,
-    /// The last flight of which it is known in which settle it was put together.
+    /// The last flight of which it is known in which settle it was put together, and
+    /// of how many mails.
     composed_for: u64,
-    composed: u32,
+    composed: (u32, usize),
     /// The flight in which a reply too many was last put, or could have been.
     spoilt: u64,
     /// The session was given what answers nothing: it is never fit again.
@@ -86,6 +89,7 @@ pub struct Wire {
     epoch: Instant,
     dial: Option<Dial>,
     connection: Option<Connection>,
+    stray: Option<Job>,
     pub quits: u64,
     /// Flights begun since the lane was dealt a mail.
     pub flights: u64,
@@ -93,7 +97,7 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(lane: usize, epoch: Instant) -> Wire {
-        Wire { lane, epoch, dial: None, connection: None, quits: 0, flights: 0 }
+        Wire { lane, epoch, dial: None, connection: None, stray: None, quits: 0, flights: 0 }
     }
 
     /// Moves what can be moved now.
@@ -143,6 +147,8 @@ impl Wire {
         let Some(mut connection) = self.connection.take() else { return };
         self.quits += u64::from(connection.peer.has_left());
         connection.peer.is_orphan = true;
+        let job = connection.job.take().map(|(_, job)| job).filter(|job| matches!(job, Job::Read(_)));
+        self.stray = job.or(connection.stray.take());
         let arrives = connection.peer.has_promised() || scene.random.u8(0..4) > 0;
         for (_, octets, flight) in std::mem::take(&mut connection.up) {
             if arrives {
@@ -153,6 +159,7 @@ impl Wire {
         connection.scribe.check_judged(scene.truth);
         if scene.faultless {
             connection.scribe.check_flights(scene.truth);
+            connection.scribe.check_fullness(scene.truth);
         }
     }
 
@@ -164,12 +171,12 @@ impl Wire {
         }
     }
 
-    /// The lane's flight was put together in this settle.
-    pub fn composed(&mut self, settle: u32) {
+    /// The lane's flight was put together in this settle, of so many mails.
+    pub fn composed(&mut self, settle: u32, held: usize) {
         if let Some(connection) = self.connection.as_mut().filter(|one| one.composed_for == one.scribe.flight)
         {
             connection.composed_for += 1;
-            connection.composed = settle;
+            connection.composed = (settle, held);
         }
     }
 
@@ -180,6 +187,11 @@ impl Wire {
 
     pub fn togetherness(&self) -> Option<bool> {
         self.connection.as_ref().and_then(|connection| connection.scribe.togetherness())
+    }
+
+    /// The transaction in which the connection has failed.
+    pub fn at_fault(&self) -> Option<usize> {
+        self.connection.as_ref().and_then(|connection| connection.scribe.at_fault())
     }
 
     pub fn is_out_of_step(&self) -> bool {
@@ -215,11 +227,12 @@ impl Wire {
                     leftover: Vec::new(),
                     writable_at: Duration::ZERO,
                     job: None,
+                    stray: self.stray.take(),
                     handshake: None,
                     reads_when_idle,
                     flights: 0,
                     composed_for: 0,
-                    composed: 0,
+                    composed: (0, 0),
                     spoilt: 0,
                     is_tainted: false,
                 });
@@ -472,7 +485,7 @@ impl Connection {
         if !session.has_flight_begun() && self.read(session, now, scene) {
             return true;
         }
-        if self.leftover.is_empty() && !self.fill(session, scene) {
+        if self.leftover.is_empty() && !self.fill(session, now, scene) {
             // A failed source ends the flight, a slow one has it wait.
             return session.is_over() || self.job.as_ref().is_some_and(|(at, _)| *at <= scene.now);
         }
@@ -485,7 +498,8 @@ impl Connection {
         self.down.retain(|arrival| !arrival.is_surplus || arrival.at <= scene.now);
         if !session.has_flight_begun() {
             self.scribe.begin_flight();
-            self.scribe.composed = self.composed;
+            let (settle, held) = self.composed;
+            self.scribe.composed(settle, held);
             self.composed_for = self.scribe.flight;
             self.flights += 1;
         }
@@ -504,16 +518,30 @@ impl Connection {
         true
     }
 
-    /// Has the session fill the empty buffer; starts the reading that a
+    /// Has the session fill the empty buffer, on every other connection with contents
+    /// held apart; starts the reading that a
     /// blocking content may need first.
-    fn fill(&mut self, session: &mut Session, scene: &mut Scene<'_>) -> bool {
-        session.fill(&mut self.leftover);
+    fn fill(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> bool {
+        if self.number.is_multiple_of(2) {
+            let mut outgoing = Outgoing::new();
+            session.fill_outgoing(&mut outgoing);
+            self.leftover = outgoing.rest(0);
+            assert_eq!(self.leftover.len(), outgoing.len(), "not as many octets as it says");
+        } else {
+            session.fill(&mut self.leftover);
+        }
         assert!(self.leftover.len() <= FLIGHT_BUFFER + 1_024, "{} octets in a flight", self.leftover.len());
         if self.leftover.is_empty() && self.job.is_none() {
             let is_late = session.step() == Step::Auth && scene.chance(scene.odds.source);
             let most = timeout(scene.timeouts, Step::Auth).mul_f64(1.3);
             let wait = if is_late { most.mul_f64(scene.random.f64()) } else { scene.delay() };
             self.job = session.take_job().map(|job| (scene.now + wait, job));
+            if let Some((_, Job::Read(_))) = self.job
+                && let Some(stray) = self.stray.take()
+            {
+                // It has read another content, which this one has to do without.
+                session.return_job(stray.run(), now);
+            }
             let waits = self.job.is_some() || self.scribe.awaits_chunks();
             assert!(waits || !session.wants_write(), "the session wants to write and gives nothing");
         }

@@ -443,7 +443,7 @@ impl World {
             }
             wire.settled(lane);
             if lane.is_about_to_write() {
-                wire.composed(self.settles);
+                wire.composed(self.settles, lane.held());
             }
         }
         self.progress = Some(progress);
