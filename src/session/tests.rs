@@ -9,6 +9,7 @@ mod login;
 mod opening;
 mod poison;
 mod replies;
+mod smuggling;
 mod tls;
 mod unasked;
 

@@ -9,6 +9,7 @@ mod asking;
 mod certs;
 mod contents;
 mod extensions;
+mod large;
 mod levels;
 mod lmtp;
 #[path = "../support/mended.rs"]

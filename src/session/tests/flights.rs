@@ -53,7 +53,7 @@ impl Talk {
     }
 
     /// A session whose server takes contents of any size.
-    fn able() -> Talk {
+    pub(super) fn able() -> Talk {
         let mut talk = Talk::opened();
         talk.hear("220 mx\r\n");
         talk.say("EHLO client.example\r\n");
