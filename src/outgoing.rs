@@ -41,12 +41,6 @@ impl Deref for Octets {
     }
 }
 
-impl Default for Octets {
-    fn default() -> Octets {
-        Octets::Static(&[])
-    }
-}
-
 /// A piece of a content, which stands behind so many octets of what was made.
 struct Held {
     behind: usize,
