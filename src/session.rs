@@ -23,6 +23,7 @@ mod job;
 mod login;
 mod opening;
 mod receiving;
+mod replies;
 mod sending;
 
 use std::collections::VecDeque;
@@ -43,9 +44,9 @@ use crate::security::Security;
 use crate::timeouts::{Timeouts, after};
 pub(crate) use flight::Room;
 pub use flight::{Answer, Flight, MOST_COMMANDS, MOST_OWED, MailTag, Step};
-use flight::{Answered, Owed, Piece};
 pub use job::Job;
 use login::Login;
+use replies::{Owed, Piece, Replies};
 use sending::Part;
 
 /// Octets that `Session::fill` puts together for one write.
@@ -125,15 +126,11 @@ pub struct Session {
     produced: u64,
     written: u64,
     flight_start: u64,
-    owed: VecDeque<Owed>,
-    /// How many of them, the last ones, are for what has not been produced.
-    unplaced: usize,
-    /// Replies that were owed in this flight.
-    asked: u32,
+    replies: Replies,
     /// In LMTP, the recipients that were accepted in this transaction.
     accepted: Vec<u32>,
-    answers: VecDeque<Answered>,
-    /// Text of the answers, in order, and then of a reply that is not complete.
+    /// Text of the replies that have come, in order, and then of one that is not
+    /// complete.
     text: Vec<u8>,
     text_judged: usize,
     reader: ReplyReader,
@@ -175,11 +172,8 @@ impl Session {
             produced: 0,
             written: 0,
             flight_start: 0,
-            owed: VecDeque::new(),
-            unplaced: 0,
-            asked: 0,
+            replies: Replies::default(),
             accepted: Vec::new(),
-            answers: VecDeque::new(),
             text: Vec::new(),
             text_judged: 0,
             reader: ReplyReader::default(),
@@ -201,17 +195,15 @@ impl Session {
         let take = std::mem::take::<Vec<u8>>;
         let (mut commands, mut text) = (std::mem::take(&mut self.commands), take(&mut self.text));
         let mut accepted = std::mem::take(&mut self.accepted);
-        let (mut parts, mut owed) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.owed));
-        let mut answers = std::mem::take(&mut self.answers);
+        let (mut parts, mut replies) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.replies));
         commands.clear();
         text.clear();
         accepted.clear();
         parts.clear();
-        owed.clear();
-        answers.clear();
+        replies.restart();
         let (security, is_lmtp) = (self.security, self.is_lmtp);
         let fresh = Session::new(timeouts);
-        *self = Session { security, is_lmtp, commands, text, accepted, parts, owed, answers, ..fresh };
+        *self = Session { security, is_lmtp, commands, text, accepted, parts, replies, ..fresh };
     }
 
     /// The connection ended, broke, or could not be written to.
@@ -239,13 +231,13 @@ impl Session {
     /// Whether nothing is awaited any more: all replies owed are there, or
     /// the session has failed.
     pub fn is_over(&self) -> bool {
-        self.owed.is_empty() || self.failure.is_some() || self.spent
+        self.replies.are_all_there() || self.failure.is_some() || self.spent
     }
 
     /// Whether the session can carry out a command.
     pub fn is_ready(&self) -> bool {
         let is_fit = self.failure.is_none() && !self.spent && !self.is_worn;
-        self.stage == Stage::Ready && is_fit && self.owed.is_empty()
+        self.stage == Stage::Ready && is_fit && self.replies.are_all_there()
     }
 
     /// Whether the transaction can be ended, and the session go on, without a
@@ -268,37 +260,36 @@ impl Session {
     /// server has not answered it. What it says that it will not answer any more
     /// (421, RFC 5321 §3.8) counts as answered.
     pub fn has_doubt(&self) -> bool {
-        self.owed.iter().any(|owed| self.is_doubtful(owed))
+        self.replies.owed().any(|owed| self.is_doubtful(owed))
     }
 
     /// The same for one mail.
     pub fn is_in_doubt(&self, mail: MailTag) -> bool {
-        self.owed.iter().any(|owed| owed.mail == mail && self.is_doubtful(owed))
+        self.replies.owed().any(|owed| owed.mail == mail && self.is_doubtful(owed))
     }
 
     fn is_doubtful(&self, owed: &Owed) -> bool {
-        let is_content = owed.step == Step::Content && owed.piece != Piece::Chunk;
         // Of a content that it has begun to answer, a server that closes has said
         // nothing for the others.
         let may_be_done = !self.spent || owed.is_of_many;
-        is_content && may_be_done && owed.ends_at <= self.written
+        owed.is_last_of_content() && may_be_done && owed.ends_at <= self.written
     }
 
     /// Whether nothing of what this flight has for the mail was handed to the
     /// connection.
     pub(crate) fn is_unsaid(&self, mail: MailTag) -> bool {
-        let first = self.owed.iter().find(|owed| owed.mail == mail);
+        let first = self.replies.owed().find(|owed| owed.mail == mail);
         first.is_some_and(|owed| owed.ends_at.saturating_sub(u64::from(owed.octets)) >= self.written)
     }
 
     /// Whether any reply to the current flight has come.
     pub(crate) fn has_been_answered(&self) -> bool {
-        self.owed.len() < self.asked as usize
+        self.replies.owed().len() < self.replies.asked() as usize
     }
 
     /// Whether more than one reply is owed for the current flight, or was.
     pub fn is_pipelined(&self) -> bool {
-        self.asked > 1
+        self.replies.asked() > 1
     }
 
     /// Whether a reply came that nobody asked for, where several were owed: none
@@ -339,49 +330,46 @@ impl Session {
 
     /// The recipient that the reply being waited for is about, at RCPT.
     pub fn recipient(&self) -> Option<u32> {
-        self.owed.front().filter(|owed| owed.step == Step::Rcpt).map(|owed| owed.recipient)
+        self.replies.awaited().filter(|owed| owed.step == Step::Rcpt).map(|owed| owed.recipient)
     }
 
     /// Whether there is a reply that has not been judged.
     pub fn has_answer(&self) -> bool {
-        !self.answers.is_empty()
+        self.replies.first_come().is_some()
     }
 
     /// The first reply that has not been judged.
     pub fn answer(&self) -> Option<Answer<'_>> {
-        let answered = self.answers.front()?;
-        let raw = self.text.get(self.text_judged..answered.text_end()).unwrap_or_default();
-        let reply = reply::view(answered.code, raw);
-        let Owed { step, mail, recipient, piece, is_of_many, .. } = answered.owed;
+        let (owed, said) = self.replies.first_come()?;
+        let raw = self.text.get(self.text_judged..said.text_end as usize).unwrap_or_default();
+        let reply = reply::view(said.code, raw);
+        let &Owed { step, mail, recipient, piece, is_of_many, .. } = owed;
         Some(Answer { step, mail, recipient, is_chunk: piece != Piece::Whole, is_of_many, reply })
     }
 
     /// Whether behind the first reply that has not been judged another one of its
     /// mail has come, or is owed.
     pub(crate) fn has_more_for_mail(&self) -> bool {
-        let Some(mail) = self.answers.front().map(|answered| answered.owed.mail) else { return false };
-        let next = self.answers.get(1).map(|answered| answered.owed.mail);
-        next.or(self.owed.front().map(|owed| owed.mail)) == Some(mail)
+        let Some((first, _)) = self.replies.first_come() else { return false };
+        self.replies.second().is_some_and(|second| second.mail == first.mail)
     }
 
     /// The time from the beginning of the flight until that reply was read.
     pub fn answer_took(&self) -> Duration {
-        let (Some(answered), Some(began)) = (self.answers.front(), self.began) else { return Duration::ZERO };
-        answered.at.saturating_duration_since(began)
+        self.replies.first_come().map_or(Duration::ZERO, |(_, said)| said.took)
     }
 
     /// The first reply has been judged.
     pub fn answer_judged(&mut self) {
-        if let Some(answered) = self.answers.pop_front() {
-            self.text_judged = answered.text_end();
+        if let Some(text_end) = self.replies.first_judged() {
+            self.text_judged = text_end as usize;
         }
     }
 
     /// Whether behind the first reply that has not been judged one to another
     /// RCPT of its mail has come, or is owed.
     pub(crate) fn asks_more_recipients(&self) -> bool {
-        let next = self.answers.get(1).map(|answered| answered.owed).or(self.owed.front().copied());
-        self.has_more_for_mail() && next.is_some_and(|owed| owed.step == Step::Rcpt)
+        self.has_more_for_mail() && self.replies.second().is_some_and(|owed| owed.step == Step::Rcpt)
     }
 
     /// Why the connection can't be used further.
@@ -414,21 +402,17 @@ impl Session {
 
     fn begin_flight(&mut self, now: Instant) {
         self.forget_login();
-        let kept = KEPT + KEPT_PER_REPLY.saturating_mul((self.asked as usize).saturating_sub(1));
+        let kept = KEPT + KEPT_PER_REPLY.saturating_mul((self.replies.asked() as usize).saturating_sub(1));
+        let most = (self.replies.asked() as usize).max(4) * 2;
         self.commands.clear();
         self.commands_taken = 0;
         self.text.clear();
         self.text_judged = 0;
-        self.answers.clear();
         self.parts.clear();
-        self.unplaced = 0;
+        self.replies.restart();
         self.spoilt = None;
-        let most = (self.asked as usize).max(4) * 2;
-        self.owed.shrink_to(most);
-        self.answers.shrink_to(most);
         self.parts.shrink_to(most);
         self.accepted.shrink_to(most);
-        self.asked = 0;
         self.commands.shrink_to(kept);
         self.text.shrink_to(kept);
         self.flight_start = self.written;
@@ -455,22 +439,24 @@ impl Session {
 
     /// Whether the content's end is out and its reply is the one that is awaited.
     fn is_end_awaited(&self) -> bool {
-        self.is_awaited_out() && self.owed.front().is_some_and(|owed| owed.piece != Piece::Chunk)
+        self.is_awaited_out() && self.replies.awaited().is_some_and(|owed| owed.piece != Piece::Chunk)
     }
 
     fn awaited_mail(&self) -> MailTag {
-        let answered = self.answers.back().map(|answered| answered.owed.mail);
-        self.owed.front().map(|owed| owed.mail).or(answered).unwrap_or_default()
+        self.awaited_or_last().map_or_else(MailTag::default, |owed| owed.mail)
     }
 
     fn awaited(&self) -> Step {
-        self.owed.front().map_or(Step::Idle, |owed| owed.step)
+        self.replies.awaited().map_or(Step::Idle, |owed| owed.step)
+    }
+
+    /// Behind the last reply, what that answered is still being done.
+    fn awaited_or_last(&self) -> Option<&Owed> {
+        self.replies.awaited().or(self.replies.last_come().map(|(owed, _)| owed))
     }
 
     fn fail(&mut self, failure: Failure) {
-        // Behind the last reply, the step that it answered is still the one.
-        let answered = self.answers.back().map(|answered| answered.owed.step);
-        let step = if self.owed.is_empty() { answered.unwrap_or(Step::Idle) } else { self.awaited() };
+        let step = self.awaited_or_last().map_or(Step::Idle, |owed| owed.step);
         self.fail_at(step, failure);
     }
 

@@ -33,6 +33,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         lane.last_tag = MailTag(lane.last_tag.0.wrapping_add(1).max(1));
         mail.begin_attempt(lane.id, lane.last_tag);
         lane.in_batch = true;
+        lane.dealt += 1;
         lane.mails.push_back(mail);
     }
 

@@ -61,87 +61,111 @@ impl Coordinator {
         self.desk.batch_running = true;
     }
 
-    /// Up to as many mails to each free lane as it may hold, first one to each:
-    /// those that were tried before first, on another lane and host where there
-    /// is one.
+    /// Deals each free lane its share, and has it begin: first those mails that were
+    /// tried before, spread over the lanes, each on another lane and host than
+    /// before where there is one.
     pub(super) fn deal<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         self.desk.batch_running = true;
-        let mut depth = 0;
-        for lane in &mut self.lanes {
-            lane.dealt = 0;
-            depth = if lane.is_free() { lane.depth().max(depth) } else { depth };
-        }
-        let mut retries = self.desk.retries();
-        let mut has_dealt = false;
-        for round in 0..depth {
-            if !self.deal_round(round, &mut retries, &mut has_dealt, now, handler) {
-                break;
-            }
-        }
-        for lane in self.lanes.iter_mut().filter(|lane| lane.dealt > 0 && !lane.is_poised) {
-            Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }
-                .carry_out(SessionVerdict::Default);
-        }
+        self.share_out(self.desk.backlog());
+        let has_respread = self.deal_retries(now, handler);
+        let has_dealt = self.deal_fresh(now, handler);
         // When all had expired there is no batch.
-        self.desk.batch_running = has_dealt;
+        self.desk.batch_running = has_respread || has_dealt;
         self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
     }
 
-    /// One mail to each lane that has room for another; `false` when there are no
-    /// more mails.
-    fn deal_round<H: Handler + ?Sized>(
-        &mut self,
-        round: u32,
-        retries: &mut usize,
-        has_dealt: &mut bool,
-        now: Instant,
-        handler: &mut H,
-    ) -> bool {
+    /// How many of so many mails each free lane gets: as even as their depths let it
+    /// be, and of those that are left over one to each from the first lane on.
+    fn share_out(&mut self, mails: usize) {
+        let mut room = 0;
+        for lane in &mut self.lanes {
+            lane.dealt = 0;
+            lane.share = if lane.is_free() { lane.depth() } else { 0 };
+            room += lane.share as usize;
+        }
+        if mails >= room {
+            return;
+        }
+        let (mut level, mut left) = (0, mails);
+        loop {
+            let takers = self.lanes.iter().filter(|lane| lane.share > level).count();
+            match left.checked_sub(takers) {
+                Some(fewer) => left = fewer,
+                None => break,
+            }
+            level += 1;
+        }
         let lanes = self.lanes.len();
-        let first = self.first_lane;
-        let mut next = 0;
-        while next < lanes {
-            if !self.lane_at(first + next).is_some_and(|lane| has_room(lane, round)) {
-                next += 1;
-                continue;
+        for position in self.all_from(self.first_lane) {
+            let Some(lane) = self.lanes.get_mut(position) else { break };
+            let has_one_more = lane.share > level && left > 0;
+            lane.share = lane.share.min(level) + u32::from(has_one_more);
+            if has_one_more {
+                left -= 1;
+                self.first_lane = (position + 1) % lanes;
             }
-            let Some(mail) = self.desk.next_mail(retries, now, handler) else { break };
-            let place = mail.last_lane.map_or(next, |last| self.place_away_from(last, first, next, round));
-            let position = (first + place) % lanes;
-            if let Some(lane) = self.lanes.get_mut(position) {
-                lane.dealt += 1;
+        }
+    }
+
+    /// Says whether any was dealt.
+    fn deal_retries<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
+        let (mut position, mut has_dealt) = (self.first_lane, false);
+        // What comes back meanwhile belongs to the next batch.
+        for _ in 0..self.desk.retries() {
+            let Some(mail) = self.desk.next_retry(now, handler) else { continue };
+            let away = mail.last_lane.and_then(|last| self.away_from(last, position));
+            let Some(chosen) = away.or_else(|| self.next_with_room(position)) else {
+                self.desk.keep(mail);
+                break;
+            };
+            if let Some(lane) = self.lanes.get_mut(chosen) {
                 Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.deal(mail);
-                *has_dealt = true;
+                has_dealt = true;
             }
+            position = chosen + 1;
         }
-        self.first_lane = (first + next) % lanes.max(1);
-        next >= lanes
+        has_dealt
     }
 
-    /// A lane with room from place `next` on for a mail that `last` held: of
-    /// another host, else another lane, else the first.
-    fn place_away_from(&self, last: LaneId, first: usize, next: usize, round: u32) -> usize {
+    /// Says whether any was dealt.
+    fn deal_fresh<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
+        let mut has_dealt = false;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.share > 0) {
+            let mut judge = Judge { lane, desk: &mut self.desk, handler: &mut *handler, now };
+            while judge.lane.has_room()
+                && let Some(mail) = judge.desk.next_fresh(now, &mut *judge.handler)
+            {
+                judge.deal(mail);
+                has_dealt = true;
+            }
+            if judge.lane.dealt > 0 && !judge.lane.is_poised {
+                judge.carry_out(SessionVerdict::Default);
+            }
+        }
+        has_dealt
+    }
+
+    /// The next lane from this one on, all around, that has room for a mail which
+    /// `last` held: of another host, else another lane.
+    fn away_from(&self, last: LaneId, from: usize) -> Option<usize> {
         let mut other_lane = None;
-        let is_alone = self.hosts < 2;
-        let free = |place: &usize| self.lane_at(first + place).is_some_and(|lane| has_room(lane, round));
-        for place in (next..self.lanes.len()).filter(free) {
-            match self.lane_at(first + place).map(|lane| lane.id) {
-                Some(id) if id.host != last.host => return place,
-                Some(id) if id != last && is_alone => return place,
-                Some(id) if id != last => other_lane = other_lane.or(Some(place)),
-                _ => {}
+        for position in self.all_from(from) {
+            let Some(lane) = self.lanes.get(position).filter(|lane| lane.has_room()) else { continue };
+            if lane.id.host != last.host || (lane.id != last && self.hosts < 2) {
+                return Some(position);
             }
+            other_lane = other_lane.or((lane.id != last).then_some(position));
         }
-        other_lane.unwrap_or(next)
+        other_lane
     }
 
-    fn lane_at(&self, place: usize) -> Option<&Lane> {
-        self.lanes.get(place % self.lanes.len().max(1))
+    fn next_with_room(&self, from: usize) -> Option<usize> {
+        self.all_from(from).find(|&position| self.lanes.get(position).is_some_and(Lane::has_room))
     }
-}
 
-/// Whether the lane has room for a mail in this round of the deal.
-fn has_room(lane: &Lane, round: u32) -> bool {
-    let is_dealt_to = lane.dealt > 0 || lane.is_free();
-    is_dealt_to && lane.dealt == round && round < lane.depth()
+    /// The places of all lanes, from this one on.
+    fn all_from(&self, first: usize) -> impl Iterator<Item = usize> + use<> {
+        let first = first.min(self.lanes.len());
+        (first..self.lanes.len()).chain(0..first)
+    }
 }

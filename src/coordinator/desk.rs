@@ -197,28 +197,28 @@ impl Desk {
         self.retries.len()
     }
 
-    /// The mail to begin with on the next free lane: first those `retries`
-    /// that were there before the deal, for what comes back meanwhile belongs
-    /// to the next batch.
-    pub(super) fn next_mail(
-        &mut self,
-        retries: &mut usize,
-        now: Instant,
-        handler: &mut (impl Handler + ?Sized),
-    ) -> Option<Mail> {
+    /// The first of them, unless it has expired.
+    pub(super) fn next_retry(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
+        let mail = self.retries.pop_front()?;
+        self.unexpired(mail, now, handler)
+    }
+
+    /// The first of the others that has not expired.
+    pub(super) fn next_fresh(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
         loop {
-            let mail = match retries.checked_sub(1) {
-                Some(fewer) => {
-                    *retries = fewer;
-                    self.retries.pop_front()
-                }
-                None => self.fresh.pop_front().map(Mail::new),
-            }?;
-            if mail.message.expiry().is_none_or(|at| now < at) {
+            let mail = Mail::new(self.fresh.pop_front()?);
+            if let Some(mail) = self.unexpired(mail, now, handler) {
                 return Some(mail);
             }
-            self.abandon(mail, &Cause::Expired, handler);
         }
+    }
+
+    fn unexpired(&mut self, mail: Mail, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
+        if mail.message.expiry().is_none_or(|at| now < at) {
+            return Some(mail);
+        }
+        self.abandon(mail, &Cause::Expired, handler);
+        None
     }
 
     /// A restart by a callback, unless there were too many.

@@ -72,7 +72,9 @@ pub struct Lane {
     pub(super) mails: VecDeque<Mail>,
     /// The name that its latest mail was given.
     pub(super) last_tag: MailTag,
-    /// Mails that it was dealt in the current deal.
+    /// Mails that it gets in the current deal, at the most.
+    pub(super) share: u32,
+    /// Mails that it was dealt in it.
     pub(super) dealt: u32,
     /// How its current flight was put together.
     pub(super) style: Style,
@@ -130,6 +132,7 @@ impl Lane {
             dial_failure: None,
             mails: VecDeque::with_capacity(1),
             last_tag: MailTag::default(),
+            share: 0,
             dealt: 0,
             style: Style::Single,
             is_poised: false,
@@ -360,6 +363,11 @@ impl Lane {
     pub(super) fn is_free(&self) -> bool {
         let is_idle = self.mails.is_empty() && self.session.is_usable() && !self.owes_dot;
         self.standing == Standing::Active && self.link == Link::Up && (is_idle || self.is_poised)
+    }
+
+    /// Whether it can be dealt another mail in the current deal.
+    pub(super) fn has_room(&self) -> bool {
+        self.dealt < self.share
     }
 
     /// How many mails a deal may give it: where some were refused, no more than fit

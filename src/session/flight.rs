@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Instant;
 
+use super::replies::Piece;
 use super::{Session, Stage, Transaction};
 use crate::command::{Command, MailLine, RcptLine};
 use crate::content::{Content, ContentError, ContentStream, Framing};
@@ -108,58 +109,6 @@ impl fmt::Display for Step {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct MailTag(pub u32);
 
-/// Which part of a content a reply is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Piece {
-    /// All of it, ended by a dot; or the thing asked is no content.
-    Whole,
-    /// A chunk that is not the last.
-    Chunk,
-    /// The last chunk.
-    LastChunk,
-}
-
-/// Stands for the end of what is not made yet: further on than anything.
-pub(super) const UNMADE: u64 = u64::MAX;
-
-/// A reply that the server owes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Owed {
-    pub(super) step: Step,
-    pub(super) mail: MailTag,
-    /// Which recipient of the mail it is about; 0 where it is about none.
-    pub(super) recipient: u32,
-    pub(super) piece: Piece,
-    /// It is one of those that LMTP gives for each recipient.
-    pub(super) is_of_many: bool,
-    /// Length of the command.
-    pub(super) octets: u32,
-    /// Where in the stream of sent octets the thing asked ends, or [`UNMADE`].
-    pub(super) ends_at: u64,
-}
-
-impl Owed {
-    pub(super) fn new(step: Step, mail: MailTag, piece: Piece) -> Owed {
-        Owed { step, mail, recipient: 0, piece, is_of_many: false, octets: 0, ends_at: UNMADE }
-    }
-}
-
-/// A reply that has come and was not judged.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Answered {
-    pub(super) owed: Owed,
-    pub(super) code: ReplyCode,
-    /// Where its text ends in the session's buffer.
-    pub(super) text_end: u32,
-    pub(super) at: Instant,
-}
-
-impl Answered {
-    pub(super) fn text_end(&self) -> usize {
-        self.text_end as usize
-    }
-}
-
 /// A reply and what it answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
@@ -263,13 +212,13 @@ impl Flight<'_> {
     /// Whether so much is asked already that the rest belongs into a flight of
     /// its own: see [`MOST_OWED`] and [`MOST_COMMANDS`].
     pub fn is_full(&self) -> bool {
-        self.session.owed.len() >= MOST_OWED || self.session.commands.len() >= MOST_COMMANDS
+        self.session.replies.owed().len() >= MOST_OWED || self.session.commands.len() >= MOST_COMMANDS
     }
 
     /// What more may be asked in it.
     pub(crate) fn room(&self) -> Room {
         Room {
-            replies: MOST_OWED.saturating_sub(self.session.owed.len()),
+            replies: MOST_OWED.saturating_sub(self.session.replies.owed().len()),
             octets: MOST_COMMANDS.saturating_sub(self.session.commands.len()),
         }
     }
@@ -310,7 +259,8 @@ impl Flight<'_> {
     /// # Panics
     /// When there is none, or something stands before it in the flight.
     pub fn content(&mut self) {
-        let is_first = self.session.owed.is_empty() && self.session.transaction == Transaction::Content;
+        let is_first =
+            self.session.replies.are_all_there() && self.session.transaction == Transaction::Content;
         assert!(is_first, "content without a 354 for it");
         let stream = self.session.opened.take();
         self.session.send(stream, self.mail, Piece::Whole, false);

@@ -138,7 +138,7 @@ impl Session {
         login.work = Work::None;
         if is_awaited {
             let next = login.exchange.resume(job);
-            self.owed.clear();
+            self.replies.forget_awaited();
             self.go_on(next, now);
         }
     }

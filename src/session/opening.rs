@@ -57,7 +57,7 @@ impl Session {
     /// When [`Session::wants_tls`] says no.
     pub fn secured(&mut self, now: Instant) {
         assert!(self.wants_tls(), "TLS unasked");
-        self.owed.clear();
+        self.replies.forget_awaited();
         self.has_tls = true;
         if self.security.is_implicit() {
             return self.await_greeting(now);
@@ -87,7 +87,16 @@ impl Session {
         self.waiting_since = None;
     }
 
-    pub(super) fn greeted(&mut self, code: ReplyCode, now: Instant) {
+    /// A reply to one of the steps of an opening.
+    pub(super) fn opening_answered(&mut self, step: Step, code: ReplyCode, now: Instant) {
+        match step {
+            Step::Greeting => self.greeted(code, now),
+            Step::StartTls => self.upgrade_answered(code, now),
+            _ => self.introduced(step, code, now),
+        }
+    }
+
+    fn greeted(&mut self, code: ReplyCode, now: Instant) {
         if !code.is_completion() {
             return self.refused_opening(Step::Greeting);
         }
@@ -97,7 +106,7 @@ impl Session {
 
     /// What an old server's refusal of EHLO means, and what the offers are
     /// (RFC 5321 §3.2, §4.1.1.1).
-    pub(super) fn introduced(&mut self, step: Step, code: ReplyCode, now: Instant) {
+    fn introduced(&mut self, step: Step, code: ReplyCode, now: Instant) {
         if code.is_completion() {
             if step == Step::Ehlo {
                 self.extensions = Extensions::from_reply(reply::view(code, &self.text));
@@ -127,7 +136,7 @@ impl Session {
 
     /// STARTTLS was answered. What the server said behind its 220 is not read:
     /// it would count as said under TLS (CVE-2021-38371).
-    pub(super) fn upgrade_answered(&mut self, code: ReplyCode, now: Instant) {
+    fn upgrade_answered(&mut self, code: ReplyCode, now: Instant) {
         if code.is_completion() {
             self.await_tls(now);
         } else if self.security.demands_upgrade() || code.is_closing() {

@@ -1,9 +1,10 @@
 //! What the server says: replies are matched with what is owed, in order, and
 //! whatever nobody asked for is a failure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::flight::{Answered, Owed, Piece, Step, is_challenge, is_pass};
+use super::flight::{Step, is_challenge, is_pass};
+use super::replies::{Owed, Piece, Said};
 use super::{Session, Transaction};
 use crate::failure::Failure;
 use crate::reply::{self, Found, Reply, ReplyCode};
@@ -19,9 +20,10 @@ impl Session {
     /// The server sent `bytes`.
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         let was_sound = self.failure.is_none();
+        let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let mut rest = bytes;
         while !rest.is_empty() && self.failure.is_none() && !self.spent {
-            let Some(owed) = self.owed.front().copied() else { return self.unsolicited(rest) };
+            let Some(owed) = self.replies.awaited().copied() else { return self.unsolicited(rest) };
             let is_unbegun = self.written == self.flight_start && owed.step != Step::Greeting;
             if is_unbegun || self.is_chunk_unbegun() {
                 return self.unsolicited(rest);
@@ -35,7 +37,8 @@ impl Session {
                 Found::Partial => {}
                 Found::Reply(code) => {
                     self.withhold_secrets(code);
-                    self.answered(owed, code, now);
+                    let text_end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+                    self.answered(owed, Said { code, text_end, took }, now);
                 }
                 Found::Garbage => self.fail(Failure::Garbage),
                 Found::TooLong => self.fail(Failure::TooLong),
@@ -49,7 +52,7 @@ impl Session {
     }
 
     fn most_text(&self) -> usize {
-        let others = (self.asked as usize).saturating_sub(1);
+        let others = (self.replies.asked() as usize).saturating_sub(1);
         reply::MAX_REPLY.saturating_add(others.saturating_mul(TEXT_PER_REPLY))
     }
 
@@ -68,15 +71,14 @@ impl Session {
     /// which one, so that none of this flight's is taken for an answer: what they
     /// were for counts as unanswered.
     fn fall_out_of_step(&mut self) {
-        if self.asked > 1 && self.has_flight_begun() {
+        if self.replies.asked() > 1 && self.has_flight_begun() {
             self.is_out_of_step = true;
-            while let Some(answered) = self.answers.pop_back() {
-                self.owed.push_front(answered.owed);
-            }
+            self.replies.take_back();
         }
     }
 
-    fn answered(&mut self, owed: Owed, code: ReplyCode, now: Instant) {
+    fn answered(&mut self, owed: Owed, said: Said, now: Instant) {
+        let code = said.code;
         let refused = code.is_transient() || code.is_permanent();
         let is_early = !self.is_awaited_out();
         // A refusal in the middle of the content is believed; nothing more of
@@ -92,21 +94,22 @@ impl Session {
             // It lacks a chunk: nobody knows what was taken.
             return self.unexpected(code);
         }
-        let owed = self.take_owed(owed, is_early);
         if is_early || code.is_closing() {
             self.spend();
         }
-        match owed.step {
-            Step::Greeting => return self.greeted(code, now),
-            Step::Ehlo | Step::Helo => return self.introduced(owed.step, code, now),
-            Step::StartTls => return self.upgrade_answered(code, now),
-            Step::Auth if !self.auth_answered(code, now) => return,
-            Step::Content if owed.piece == Piece::Chunk && !refused => self.forget_text(),
-            _ => {
-                self.note(owed, code, refused);
-                let text_end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
-                self.answers.push_back(Answered { owed, code, text_end, at: now });
+        if owed.step == Step::Content && owed.piece == Piece::Chunk && !refused {
+            self.replies.forget_awaited();
+            self.forget_text();
+        } else if matches!(owed.step, Step::Greeting | Step::Ehlo | Step::Helo | Step::StartTls) {
+            self.replies.forget_awaited();
+            return self.opening_answered(owed.step, code, now);
+        } else {
+            let is_of_many = self.name_recipient(owed, is_early);
+            self.replies.came(said);
+            if owed.step == Step::Auth && !self.auth_answered(code, now) {
+                return self.replies.forget_last_come();
             }
+            self.note(Owed { is_of_many, ..owed }, code, refused);
         }
         self.waiting_since = Some(now);
         self.fail_if_broken();
@@ -149,28 +152,22 @@ impl Session {
         }
     }
 
-    /// The reply that was owed first has come. In LMTP a content owes one for
-    /// each recipient that was accepted, which is known by now (RFC 2033 §4.2).
-    /// One that comes before the content was out is for all of them.
-    fn take_owed(&mut self, owed: Owed, is_early: bool) -> Owed {
-        self.owed.pop_front();
-        let is_last_piece = owed.step == Step::Content && owed.piece != Piece::Chunk;
-        if owed.is_of_many {
-            return owed;
+    /// The reply that was owed first has come: whom it is about. In LMTP a content
+    /// owes one for each recipient that was accepted, which is known by now (RFC
+    /// 2033 §4.2); gives whether it is one of those. One that comes before the
+    /// content was out is for all of them.
+    fn name_recipient(&mut self, owed: Owed, is_early: bool) -> bool {
+        if owed.is_of_many || !owed.is_last_of_content() {
+            return owed.is_of_many;
         }
-        if !self.is_lmtp || !is_last_piece || is_early || self.accepted.is_empty() {
-            return Owed { recipient: if is_last_piece { NOBODY } else { owed.recipient }, ..owed };
+        let is_for_each = self.is_lmtp && !is_early && !self.accepted.is_empty();
+        if is_for_each {
+            self.replies.awaited_is_of_many(&self.accepted);
+            self.accepted.clear();
+        } else {
+            self.replies.awaited_is_for(NOBODY);
         }
-        let mut accepted = std::mem::take(&mut self.accepted);
-        let first = accepted.first().copied().unwrap_or_default();
-        let owed = Owed { is_of_many: true, ..owed };
-        for recipient in accepted.drain(1..).rev() {
-            self.owed.push_front(Owed { recipient, ..owed });
-            self.asked += 1;
-        }
-        accepted.clear();
-        self.accepted = accepted;
-        Owed { recipient: first, ..owed }
+        is_for_each
     }
 
     /// The connection is of no further use, and nothing that is owed will come.
@@ -181,6 +178,7 @@ impl Session {
 
     /// What a chunk's acceptance says is of no interest.
     fn forget_text(&mut self) {
-        self.text.truncate(self.answers.back().map_or(self.text_judged, Answered::text_end));
+        let before = self.replies.last_come().map_or(self.text_judged, |(_, said)| said.text_end as usize);
+        self.text.truncate(before);
     }
 }

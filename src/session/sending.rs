@@ -2,12 +2,12 @@
 //! are made when the connection takes them, never before, so that a content of
 //! any size needs no more memory than one write.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use secrecy::zeroize::Zeroize;
 
-use super::flight::{MailTag, Owed, Piece, Step, UNMADE};
+use super::flight::{MailTag, Step};
+use super::replies::{Owed, Piece, Replies, UNMADE};
 use super::{FLIGHT_BUFFER, Job, Session};
 use crate::command::Command;
 use crate::content::{ContentError, ContentStream, Filled};
@@ -81,14 +81,8 @@ impl Session {
         out.made().extend_from_slice(self.commands.get(self.commands_taken..end).unwrap_or_default());
         self.commands_taken = end;
         self.parts.pop_front();
-        let mut ends_at = self.produced;
+        self.replies.lines_made(replies, self.produced);
         self.produced += octets as u64;
-        let first = self.owed.len().saturating_sub(self.unplaced);
-        for owed in self.owed.iter_mut().skip(first).take(replies) {
-            ends_at += u64::from(owed.octets);
-            owed.ends_at = ends_at;
-        }
-        self.unplaced = self.unplaced.saturating_sub(replies);
         if self.is_authenticating() {
             self.commands.zeroize();
             self.commands_taken = 0;
@@ -104,7 +98,7 @@ impl Session {
         let filled = match sending.piece {
             Piece::Whole => sending.stream.fill(out, FLIGHT_BUFFER),
             _ if sending.stream.is_sized() => sending.fill_whole(limit, out),
-            _ if waiting_chunks(&self.owed) >= sending.most_waiting() => return false,
+            _ if waiting_chunks(&self.replies) >= sending.most_waiting() => return false,
             _ => sending.fill_piece(limit, out),
         };
         let (mail, is_chunk) = (sending.mail, sending.piece != Piece::Whole && !sending.is_told);
@@ -119,23 +113,13 @@ impl Session {
         self.produced += (out.len() - before) as u64;
         if filled == Filled::ToEnd {
             self.parts.pop_front();
-            self.place_content();
+            self.replies.next_made(self.produced);
         } else if is_chunk && out.len() > before {
             // What was given is a chunk of its own, and so is answered.
             let chunk = Owed { ends_at: self.produced, ..Owed::new(Step::Content, mail, Piece::Chunk) };
-            let first = self.owed.len().saturating_sub(self.unplaced);
-            self.owed.insert(first, chunk);
-            self.asked += 1;
+            self.replies.insert_made(chunk);
         }
         filled == Filled::ToEnd
-    }
-
-    fn place_content(&mut self) {
-        let first = self.owed.len().saturating_sub(self.unplaced);
-        if let Some(owed) = self.owed.get_mut(first) {
-            owed.ends_at = self.produced;
-        }
-        self.unplaced = self.unplaced.saturating_sub(1);
     }
 
     /// The content cannot be sent to its end. Nothing more is sent; what was
@@ -149,14 +133,12 @@ impl Session {
     /// What was not made of the flight is not sent, and no reply owed for it.
     pub(super) fn drop_unmade(&mut self) {
         self.parts.clear();
-        let placed = self.owed.len().saturating_sub(self.unplaced);
-        self.owed.truncate(placed);
-        self.unplaced = 0;
+        self.replies.drop_unmade();
     }
 
     /// All is answered that was sent before a content broke off.
     pub(super) fn fail_if_broken(&mut self) {
-        if !self.owed.is_empty() {
+        if !self.replies.are_all_there() {
             return;
         }
         if let Some((error, mail)) = self.broken.take() {
@@ -186,11 +168,11 @@ impl Session {
 
     /// Whether all that the awaited reply is for was handed to the connection.
     pub(super) fn is_awaited_out(&self) -> bool {
-        self.owed.front().is_some_and(|owed| owed.ends_at <= self.written)
+        self.replies.awaited().is_some_and(|owed| owed.ends_at <= self.written)
     }
 
     fn is_awaited_unmade(&self) -> bool {
-        self.owed.front().is_some_and(|owed| owed.ends_at == UNMADE)
+        self.replies.awaited().is_some_and(|owed| owed.ends_at == UNMADE)
     }
 
     /// Whether the awaited reply is for a chunk of which nothing was made yet.
@@ -271,12 +253,10 @@ impl Session {
 
     /// A reply is owed for something that is not made yet.
     pub(super) fn owe(&mut self, owed: Owed) {
-        self.owed.push_back(owed);
-        self.unplaced += 1;
-        self.asked += 1;
-        if self.owed.len() == 1 {
+        if self.replies.are_all_there() {
             self.waiting_since = self.began;
         }
+        self.replies.owe(owed);
     }
 
     /// A reply is owed although nothing is sent; `is_due` when what it answers
@@ -284,14 +264,14 @@ impl Session {
     pub(super) fn owe_unasked(&mut self, step: Step, is_due: bool) {
         self.owe(Owed::new(step, MailTag::default(), Piece::Whole));
         if is_due {
-            self.place_content();
+            self.replies.next_made(self.produced);
         }
     }
 }
 
 /// How many chunks of a content have been sent and not been answered.
-fn waiting_chunks(owed: &VecDeque<Owed>) -> usize {
-    owed.iter().filter(|owed| owed.piece == Piece::Chunk).count()
+fn waiting_chunks(replies: &Replies) -> usize {
+    replies.owed().filter(|owed| owed.piece == Piece::Chunk).count()
 }
 
 impl Sending {
