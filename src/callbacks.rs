@@ -34,9 +34,15 @@ impl Callbacks {
         self.base = handler;
     }
 
+    pub(crate) fn wants(&self, kind: EventKind) -> bool {
+        self.by_kind.get(kind as usize).is_some_and(Option::is_some) || self.base.wants(kind)
+    }
+
     pub(crate) fn ask(&mut self, event: &Event<'_>) -> Verdict {
         match self.by_kind.get_mut(event.kind as usize) {
             Some(Some(callback)) => callback(event),
+            // The journal may have wanted it.
+            _ if !self.base.wants(event.kind) => Verdict::DEFAULT,
             _ => consult(&mut *self.base, event),
         }
     }
@@ -46,5 +52,57 @@ impl Callbacks {
             Some(callback) => callback(report),
             None => self.base.report(report),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event::Evidence;
+    use crate::host::LaneId;
+    use crate::session::Step;
+
+    /// Looks at nothing that went well.
+    struct Troubled;
+
+    impl Handler for Troubled {
+        fn wants(&self, kind: EventKind) -> bool {
+            kind.is_trouble()
+        }
+        fn pass(&mut self, _: &Event<'_>) -> Verdict {
+            panic!("told of what it does not want to know")
+        }
+        fn fail(&mut self, _: &Event<'_>) -> Verdict {
+            Verdict::BENCH
+        }
+    }
+
+    fn event(kind: EventKind) -> Event<'static> {
+        Event {
+            kind,
+            lane: LaneId { host: 0, thread: 0 },
+            host: "mx.example",
+            step: Step::Mail,
+            message: None,
+            recipient: None,
+            evidence: Evidence::Opened,
+            attempt: 1,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn an_event_is_wanted_by_its_closure_or_by_the_base() {
+        let mut callbacks = Callbacks::default();
+        assert!(!callbacks.wants(EventKind::Pass) && !callbacks.wants(EventKind::Fail));
+        callbacks.on(EventKind::ConnectPass, Box::new(|_| Verdict::RETIRE));
+        callbacks.base(Box::new(Troubled));
+        assert!(callbacks.wants(EventKind::ConnectPass) && callbacks.wants(EventKind::Fail));
+        assert!(!callbacks.wants(EventKind::Pass));
+        assert_eq!(callbacks.ask(&event(EventKind::ConnectPass)), Verdict::RETIRE);
+        assert_eq!(callbacks.ask(&event(EventKind::Fail)), Verdict::BENCH);
+        assert_eq!(callbacks.ask(&event(EventKind::Pass)), Verdict::DEFAULT);
     }
 }

@@ -319,11 +319,20 @@ impl std::error::Error for UnknownCode {}
 /// # let _ = builder;
 /// ```
 ///
+/// An event is put together where [`Handler::wants`] says that its kind is of
+/// interest: say no there to what you do not look at, and a mail that goes well costs
+/// you nothing.
+///
 /// Methods run between two steps of the lockstep, so a slow one holds up every
 /// session. One that panics loses no mail: the event counts as answered with
 /// [`Verdict::DEFAULT`], everything else of the settle is done and asked, and
 /// then the first panic reaches whoever polls the mailer, which stays usable.
 pub trait Handler {
+    /// Whether there is something to be told about events of this kind. Where it says
+    /// no, the kind's method is not called, and [`Verdict::DEFAULT`] holds.
+    fn wants(&self, _kind: EventKind) -> bool {
+        true
+    }
     /// The lane's first connection stands, before authentication.
     fn connect_pass(&mut self, _event: &Event<'_>) -> Verdict {
         Verdict::DEFAULT
@@ -368,7 +377,11 @@ pub trait Handler {
 }
 
 /// Has no opinion on anything.
-impl Handler for () {}
+impl Handler for () {
+    fn wants(&self, _kind: EventKind) -> bool {
+        false
+    }
+}
 
 /// Asks the method that the event belongs to.
 pub(crate) fn consult<H: Handler + ?Sized>(handler: &mut H, event: &Event<'_>) -> Verdict {

@@ -18,6 +18,9 @@ pub const MAX_THREADS: u32 = 100_000;
 /// Most mails that one lane may be dealt in a batch.
 pub const MAX_DEPTH: u32 = 1_000;
 
+/// What [`Host::max_refusals`] is where it is not set.
+pub(crate) const DEFAULT_REFUSALS: u32 = 8;
+
 /// A slot for one connection: the position of its host in the order in which
 /// hosts were given, and the number of the thread within it, both from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -161,6 +164,7 @@ pub struct Host {
     pub(crate) depth: Option<u32>,
     pub(crate) is_lmtp: Option<bool>,
     pub(crate) max_recipients: Option<u32>,
+    pub(crate) max_refusals: Option<u32>,
     pub(crate) eight_bit_anyway: Option<bool>,
     pub(crate) security: Option<Security>,
     pub(crate) tls: Option<Tls>,
@@ -185,6 +189,7 @@ impl Host {
             depth: None,
             is_lmtp: None,
             max_recipients: None,
+            max_refusals: None,
             eight_bit_anyway: None,
             security: None,
             tls: None,
@@ -274,8 +279,8 @@ impl Host {
     }
 
     /// Up to how many mails a lane is dealt in one batch: it sends them one after
-    /// the other, and with [`Pipeline::Full`] and CHUNKING together, up to 8 in one
-    /// flight by SMTP. Default: 1, at most [`MAX_DEPTH`].
+    /// the other, and with [`Pipeline::Full`] and CHUNKING together, as many in one
+    /// flight as [`Host::max_refusals`] lets be. Default: 1, at most [`MAX_DEPTH`].
     pub fn depth(mut self, mails: u32) -> Host {
         self.depth = Some(mails.clamp(1, MAX_DEPTH));
         self
@@ -294,6 +299,19 @@ impl Host {
     /// server has to take (RFC 5321 §4.5.3.1.8).
     pub fn max_recipients(mut self, most: u32) -> Host {
         self.max_recipients = Some(most.max(1));
+        self
+    }
+
+    /// How many refused mails the server stands on one connection where whole mails
+    /// are sent together by SMTP ([`Pipeline::Full`] with CHUNKING; by LMTP there is no
+    /// such bound). All of a flight may be refused, so that it holds no more mails than
+    /// are left of this, whatever the [depth](Host::depth). Default: 8, at most
+    /// [`MAX_DEPTH`].
+    ///
+    /// Exim closes at the eleventh RSET behind a refused mail, by default, and
+    /// what was written behind that is in doubt: raise it for servers that you know.
+    pub fn max_refusals(mut self, most: u32) -> Host {
+        self.max_refusals = Some(most.clamp(1, MAX_DEPTH));
         self
     }
 
@@ -360,6 +378,8 @@ pub struct HostSettings {
     pub is_lmtp: bool,
     /// Most recipients of one transaction, where that is set.
     pub max_recipients: Option<u32>,
+    /// Refused mails that a connection stands where mails are sent together.
+    pub max_refusals: u32,
     /// Whether content beyond ASCII is sent without 8BITMIME, too.
     pub eight_bit_anyway: bool,
     /// Whether and when TLS begins.
@@ -386,6 +406,7 @@ impl Default for HostSettings {
             depth: 1,
             is_lmtp: false,
             max_recipients: None,
+            max_refusals: DEFAULT_REFUSALS,
             eight_bit_anyway: false,
             security: Security::default(),
             tls: Tls::default(),

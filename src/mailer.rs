@@ -135,9 +135,11 @@ impl Mailer {
         let mut messages = messages.into_iter();
         loop {
             self.check_open()?;
+            // One look at the clock for all that are at hand.
+            let now = Instant::now();
             while self.has_room() {
                 match messages.next() {
-                    Some(message) => self.take(message)?,
+                    Some(message) => self.take(message, now)?,
                     None => return self.run_due().await,
                 }
             }
@@ -159,7 +161,7 @@ impl Mailer {
             self.check_open()?;
             while self.has_room() {
                 match future::poll_once(messages.next()).await {
-                    Some(Some(message)) => self.take(message)?,
+                    Some(Some(message)) => self.take(message, Instant::now())?,
                     Some(None) => return self.run_due().await,
                     None => {
                         self.run_due().await?;
@@ -352,13 +354,13 @@ impl Mailer {
         self.coordinator.has_room() && !self.progress.is_retired()
     }
 
-    fn take(&mut self, message: Message) -> Result<(), Error> {
-        self.coordinator.take(message, Instant::now()).map_err(|message| Error::Closed(vec![message]))
+    fn take(&mut self, message: Message, now: Instant) -> Result<(), Error> {
+        self.coordinator.take(message, now).map_err(|message| Error::Closed(vec![message]))
     }
 
     async fn take_when_ready(&mut self, message: Message) -> Result<(), Error> {
         match self.make_room().await {
-            Ok(()) => self.take(message),
+            Ok(()) => self.take(message, Instant::now()),
             Err(error) => Err(give_back(error, message)),
         }
     }
@@ -526,6 +528,9 @@ impl Watch {
 }
 
 impl Handler for Watch {
+    fn wants(&self, kind: EventKind) -> bool {
+        kind.is_trouble() || self.journal.wants(Level::PASSES) || self.callbacks.wants(kind)
+    }
     fn connect_pass(&mut self, event: &Event<'_>) -> Verdict {
         self.told(event)
     }

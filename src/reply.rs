@@ -36,22 +36,22 @@ impl ReplyCode {
 
     /// 2yz: the command was carried out.
     pub const fn is_completion(self) -> bool {
-        self.0 / 100 == 2
+        matches!(self.0, 200..=299)
     }
 
     /// 3yz: the server waits for more.
     pub const fn is_intermediate(self) -> bool {
-        self.0 / 100 == 3
+        matches!(self.0, 300..=399)
     }
 
     /// 4yz: refused now, may be accepted later.
     pub const fn is_transient(self) -> bool {
-        self.0 / 100 == 4
+        matches!(self.0, 400..=499)
     }
 
     /// 5yz: refused for good.
     pub const fn is_permanent(self) -> bool {
-        self.0 / 100 == 5
+        matches!(self.0, 500..=599)
     }
 
     /// 421: the server is about to close the connection, whatever was asked.
@@ -275,12 +275,15 @@ pub(crate) struct ReplyReader {
 
 impl ReplyReader {
     /// Reads until one reply is complete or `input` ends.
+    #[inline]
     pub(crate) fn feed(&mut self, input: &[u8]) -> Fed {
-        if self.total == 0
-            && let Some(fed) = whole_line(input)
-        {
-            return fed;
+        match whole_line(input).filter(|_| self.total == 0) {
+            Some(fed) => fed,
+            None => self.feed_pieces(input),
         }
+    }
+
+    fn feed_pieces(&mut self, input: &[u8]) -> Fed {
         let mut consumed = 0;
         while let Some(rest) = input.get(consumed..).filter(|rest| !rest.is_empty()) {
             let end = memchr::memchr(b'\n', rest);

@@ -99,7 +99,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let session = &self.lane.session;
         let Some(answer) = session.answer() else { return SessionVerdict::Default };
         let (step, tag, recipient) = (answer.step, answer.mail, answer.recipient);
-        let Some(mail) = self.lane.mails.iter().find(|mail| mail.tag == tag) else {
+        let Some(mail) = self.lane.mail(tag) else {
             self.lane.answer_question();
             self.lane.session.answer_judged();
             return SessionVerdict::Default;
@@ -452,6 +452,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     pub(super) fn consult_about_answer(&mut self, kind: EventKind) -> Verdict {
+        if !self.is_wanted(kind) {
+            return Verdict::DEFAULT;
+        }
         let Some(answer) = self.lane.session.answer() else { return Verdict::DEFAULT };
         // In LMTP a chunk is refused for all.
         let is_of_one = answer.step == Step::Rcpt || answer.is_of_many;
@@ -465,6 +468,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.consult(EventKind::Hang, tag, step, recipient, Some(Evidence::Failure(failure)), elapsed)
     }
 
+    fn is_wanted(&mut self, kind: EventKind) -> bool {
+        let handler = &*self.handler;
+        self.desk.guard(|| handler.wants(kind)).unwrap_or_default()
+    }
+
     /// Asks the handler; without `evidence` it is about the session's answer.
     /// Where it panics, the default holds.
     pub(super) fn consult(
@@ -476,6 +484,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         evidence: Option<Evidence<'_>>,
         elapsed: Duration,
     ) -> Verdict {
+        if !self.is_wanted(kind) {
+            return Verdict::DEFAULT;
+        }
         let lane = &*self.lane;
         let answer = lane.session.answer().map(|answer| Evidence::Reply(answer.reply));
         let mail = lane.mail(tag);

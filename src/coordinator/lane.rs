@@ -16,11 +16,6 @@ use crate::host::HostSettings;
 use crate::host::LaneId;
 use crate::session::{MailTag, Session};
 
-/// Refused mails of one connection after which it is given up, where mails are sent
-/// together by SMTP: Exim closes at the eleventh RSET behind a refused one
-/// (`smtp_accept_max_nonmail`), and what was written behind that is in doubt.
-const MOST_REFUSALS: usize = 8;
-
 /// Where a lane stands, as its user sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -82,7 +77,7 @@ pub struct Lane {
     /// next mail's envelope goes with it.
     pub(super) is_poised: bool,
     /// Mails that were refused on this connection in flights of whole transactions.
-    pub(super) refusals: usize,
+    pub(super) refusals: u32,
     /// The server waits for a content that nobody would get.
     pub(super) owes_dot: bool,
     /// The client lacked the means to open a content.
@@ -374,34 +369,46 @@ impl Lane {
     /// into a flight.
     pub(super) fn depth(&self) -> u32 {
         let depth = self.host.depth.max(1);
-        let most = u32::try_from(self.most_together()).unwrap_or(u32::MAX);
-        if self.refusals > 0 { depth.min(most) } else { depth }
+        if self.refusals > 0 { depth.min(self.most_together()) } else { depth }
     }
 
     /// How many whole mails a flight may hold: each could be refused.
-    pub(super) fn most_together(&self) -> usize {
-        if self.host.is_lmtp { usize::MAX } else { MOST_REFUSALS.saturating_sub(self.refusals).max(1) }
+    pub(super) fn most_together(&self) -> u32 {
+        let left = self.host.max_refusals.saturating_sub(self.refusals);
+        if self.host.is_lmtp { u32::MAX } else { left.max(1) }
     }
 
     /// Whether so many mails were refused that three quarters of a flight are not left
     /// of what the connection is good for: another one costs less than short flights.
     pub(super) fn is_worn(&self) -> bool {
-        let wanted = MOST_REFUSALS.min(self.host.depth.max(1) as usize);
-        let left = MOST_REFUSALS.saturating_sub(self.refusals);
+        let most = u64::from(self.host.max_refusals);
+        let wanted = most.min(u64::from(self.host.depth.max(1)));
+        let left = most.saturating_sub(u64::from(self.refusals));
         self.refusals > 0 && (left == 0 || 4 * left < 3 * wanted)
     }
 
     pub(super) fn mail(&self, tag: MailTag) -> Option<&Mail> {
-        self.mails.iter().find(|mail| mail.tag == tag)
+        self.mails.get(self.place_of(tag)?)
     }
 
     pub(super) fn mail_mut(&mut self, tag: MailTag) -> Option<&mut Mail> {
-        self.mails.iter_mut().find(|mail| mail.tag == tag)
+        let place = self.place_of(tag)?;
+        self.mails.get_mut(place)
     }
 
     pub(super) fn take_mail(&mut self, tag: MailTag) -> Option<Mail> {
-        let place = self.mails.iter().position(|mail| mail.tag == tag)?;
-        self.mails.remove(place)
+        match self.place_of(tag)? {
+            0 => self.mails.pop_front(),
+            place => self.mails.remove(place),
+        }
+    }
+
+    /// It is the first one nearly always: replies come in the mails' order.
+    fn place_of(&self, tag: MailTag) -> Option<usize> {
+        if self.mails.front()?.tag == tag {
+            return Some(0);
+        }
+        self.mails.iter().position(|mail| mail.tag == tag)
     }
 
     pub(super) fn opening_took(&self, now: Instant) -> Duration {

@@ -47,7 +47,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     /// A mail has left the lane; `is_taken` when it needs no RSET.
     pub(super) fn note_fate(&mut self, is_taken: bool) {
         let counts = self.lane.style == Style::Whole && !self.lane.host.is_lmtp && !is_taken;
-        self.lane.refusals += usize::from(counts);
+        self.lane.refusals = self.lane.refusals.saturating_add(u32::from(counts));
     }
 
     /// The session has failed.

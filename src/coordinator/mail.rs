@@ -2,7 +2,7 @@
 
 use super::fate::Plan;
 use crate::command::{MAX_MAIL, MAX_RCPT};
-use crate::envelope::ForwardPath;
+use crate::envelope::{ForwardPath, MAX_PATH};
 use crate::event::Verdict;
 use crate::extensions::ExtensionSet;
 use crate::failure::Failure;
@@ -14,6 +14,9 @@ use crate::session::{MailTag, Room, Step};
 
 /// Octets of RCPT besides the address and parameters.
 const RCPT_FRAME: usize = "RCPT TO:<>\r\n".len();
+
+/// Octets of RCPT at the most.
+const LONGEST_RCPT: usize = MAX_PATH + RCPT_FRAME + MAX_RCPT;
 
 /// Octets of RSET, and of DATA or BDAT, at the most.
 const MAX_CHUNK_LINE: usize = 32;
@@ -253,6 +256,11 @@ impl Mail {
         let envelope = self.message.envelope();
         // RSET, MAIL, DATA or BDAT.
         let (mut replies, mut octets) = (3, MAX_MAIL + 2 * MAX_CHUNK_LINE);
+        // A few fit however long they are.
+        let left = (self.rest.len() + 1).saturating_sub(self.asked_to as usize);
+        if replies + left <= room.replies && octets + left * LONGEST_RCPT <= room.octets {
+            return true;
+        }
         let paths = envelope.recipients().iter().enumerate();
         for ((place, path), recipient) in paths.zip(self.recipients()).skip(self.asked_to as usize) {
             if matches!(recipient, Recipient::Pending) {

@@ -10,7 +10,7 @@ use crate::callbacks::Callbacks;
 use crate::coordinator::{BatchSettings, Coordinator, MAX_LANES};
 use crate::error::Error;
 use crate::event::{Event, EventKind, Handler, Verdict};
-use crate::host::{Backoff, Hello, Host, HostSettings, MAX_THREADS, Pipeline, split_port};
+use crate::host::{Backoff, DEFAULT_REFUSALS, Hello, Host, HostSettings, MAX_THREADS, Pipeline, split_port};
 use crate::journal::{Journal, Level};
 use crate::message::MessageId;
 use crate::outcome::Report;
@@ -91,6 +91,11 @@ impl MailerBuilder {
     /// Most recipients of one transaction: see [`Host::max_recipients`].
     pub fn max_recipients(self, most: u32) -> MailerBuilder {
         self.default_of(|host| host.max_recipients(most))
+    }
+
+    /// Refused mails that a connection stands: see [`Host::max_refusals`].
+    pub fn max_refusals(self, most: u32) -> MailerBuilder {
+        self.default_of(|host| host.max_refusals(most))
     }
 
     /// Speaks LMTP: see [`Host::lmtp`].
@@ -379,6 +384,7 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
         depth: host.depth.or(defaults.depth).unwrap_or(1),
         is_lmtp,
         max_recipients: host.max_recipients.or(defaults.max_recipients),
+        max_refusals: host.max_refusals.or(defaults.max_refusals).unwrap_or(DEFAULT_REFUSALS),
         eight_bit_anyway: host.eight_bit_anyway.or(defaults.eight_bit_anyway).unwrap_or(false),
         backoff: host.backoff.clone().or_else(|| defaults.backoff.clone()).unwrap_or_default(),
         security,

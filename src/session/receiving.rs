@@ -47,7 +47,7 @@ impl Session {
         // A content that broke off has ended the flight, and there is more.
         let has_broken_off = matches!(self.failure, Some(Failure::Content(_)));
         if was_sound && !self.spent && !rest.is_empty() && has_broken_off {
-            self.fall_out_of_step();
+            self.too_many(rest);
         }
     }
 
@@ -59,7 +59,21 @@ impl Session {
     fn unsolicited(&mut self, bytes: &[u8]) {
         let shown = Reply::parse_first(bytes).filter(|_| !self.is_concealed(bytes));
         self.fail(Failure::Unsolicited(shown.map(|reply| reply.to_owned())));
-        self.fall_out_of_step();
+        self.too_many(bytes);
+    }
+
+    /// Behind all replies there is this. A server may say at any time that it closes
+    /// (RFC 5321 §3.8); but where a content was accepted it is not taken at its word:
+    /// by a reply that belongs to another command a mail would be lost.
+    fn too_many(&mut self, bytes: &[u8]) {
+        if !bytes.starts_with(b"421") || self.has_taken_content() {
+            self.fall_out_of_step();
+        }
+    }
+
+    fn has_taken_content(&self) -> bool {
+        let mut contents = self.replies.come().filter(|(owed, _)| owed.is_last_of_content());
+        contents.any(|(_, said)| said.code.is_completion())
     }
 
     fn unexpected(&mut self, code: ReplyCode) {

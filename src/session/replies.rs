@@ -186,6 +186,12 @@ impl Replies {
         }
     }
 
+    /// Those that have come and were not judged.
+    pub(super) fn come(&self) -> impl Iterator<Item = (&Owed, &Said)> {
+        let come = self.list.get(self.judged..self.come).unwrap_or_default();
+        come.iter().filter_map(|entry| Some((&entry.owed, entry.said.as_ref()?)))
+    }
+
     /// The first one that has come and was not judged.
     pub(super) fn first_come(&self) -> Option<(&Owed, &Said)> {
         let entry = self.list.get(self.judged).filter(|_| self.judged < self.come)?;

@@ -116,6 +116,33 @@ fn a_session_that_exim_ends_for_its_refusals_costs_no_mail_and_doubles_none() {
     }
 }
 
+/// Postfix ends a session at the twentieth error behind the last mail that it took, by a 421 in place of the
+/// next reply or behind all of them. That puts no mail in doubt and ends no level, however many mails a
+/// flight holds.
+#[test]
+fn a_session_that_postfix_ends_for_its_errors_costs_no_mail_and_no_level() {
+    let Some(server) = postfix() else { return };
+    for way in [(Pipeline::Single, 1), (Pipeline::Envelope, 1), (Pipeline::Full, 1), (Pipeline::Full, 40)] {
+        let letters: Vec<Letter> = (0..200).map(|id| Letter::plain(id).to(&["reject"])).collect();
+        let (summary, log) = send(host(server.open, way).max_refusals(40), &letters);
+        assert!(log.outcomes().values().all(|&told| told == "refused"), "{way:?}: {summary}");
+        assert!(summary.hosts[0].connections > 4, "{way:?}: none was ended: {summary}");
+        assert_eq!(summary.hosts[0].pipeline, way.0, "{way:?}");
+        assert!(server.take_stored().is_empty(), "{way:?}");
+    }
+}
+
+/// A flight holds as many mails as the host is said to stand refusals.
+#[test]
+fn postfix_takes_flights_of_forty_mails() {
+    let Some(server) = postfix() else { return };
+    let letters: Vec<Letter> = (0..160).map(Letter::plain).collect();
+    let (summary, log) = send(host(server.open, (Pipeline::Full, 40)).max_refusals(40), &letters);
+    assert!(log.trouble().is_empty(), "{summary} {:?}", log.trouble());
+    assert_eq!((summary.mails.delivered, summary.hosts[0].connections), (160, 4), "{summary}");
+    check_stored(&letters, is_taken, server.take_stored());
+}
+
 // ---- a size that nobody knew --------------------------------------------------------------------
 
 /// Some of these are larger than the server takes, which nobody knows before they are read.

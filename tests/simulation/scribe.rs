@@ -19,6 +19,17 @@ enum Piece {
     LastChunk,
 }
 
+/// Octets that answer nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Noise {
+    /// Whole replies in the middle of others.
+    Among,
+    /// Something behind all replies.
+    Behind,
+    /// A 421 there: the server may say at any time that it closes.
+    Notice,
+}
+
 /// Something that the client has asked, and what it has read in reply.
 #[derive(Clone, Copy, Debug)]
 struct Ask {
@@ -590,16 +601,23 @@ impl Scribe {
         }
     }
 
-    /// The client was given octets that answer nothing. `is_reply` when they are
-    /// whole replies in the middle of others.
-    pub fn noise(&mut self, is_reply: bool, truth: &mut Truth, session: &Session) {
+    /// The client was given octets that answer nothing.
+    pub fn noise(&mut self, noise: Noise, truth: &mut Truth, session: &Session) {
         if self.is_over {
             return;
         }
-        if is_reply || self.next == self.asks.len() {
+        let is_believed = noise == Noise::Notice && !self.has_taken();
+        if noise == Noise::Among || (self.next == self.asks.len() && !is_believed) {
             self.fall_out_of_step(truth, session);
         }
         self.is_over = true;
+    }
+
+    /// Whether a content of this flight was accepted, as far as is known.
+    fn has_taken(&self) -> bool {
+        let flight = self.asks.iter().skip(self.flight_start).filter(|ask| !ask.is_settled);
+        let mut contents = flight.filter(|ask| ask.step == Step::Content && ask.piece != Piece::Chunk);
+        contents.any(|ask| matches!(ask.heard, Some((_, 200..300))))
     }
 
     /// There was a reply too many: of several nobody knows which one.

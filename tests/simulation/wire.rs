@@ -13,7 +13,7 @@ use smtp_bulk::{Failure, IoFault, Step, TlsFault, TlsProblem};
 
 use super::faults::{self, Scene, timeout};
 use super::peer::{Arrival, Offers, Part, Peer};
-use super::scribe::Scribe;
+use super::scribe::{Noise, Scribe};
 
 /// What a dialling comes to.
 #[derive(Debug)]
@@ -68,8 +68,8 @@ struct Connection {
 #[derive(Clone, Copy, Debug)]
 enum Heard {
     Reply(usize),
-    /// What answers nothing; `true` when it is a reply among others.
-    Noise(bool),
+    /// What answers nothing.
+    Noise(Noise),
 }
 
 /// What has moved on a lane.
@@ -376,8 +376,9 @@ impl Connection {
         }
         let (count, is_pipelined) = (self.down.len(), self.scribe.asked() > 1);
         let is_partly_read = self.down.front().is_some_and(|arrival| arrival.is_begun);
+        // Behind a reply too many a 421 would be taken for what it says.
         let is_odd = |arrival: &Arrival| match arrival.part {
-            Part::Reply { serial, .. } => matches!(scene.truth.code(serial), 500 | 502),
+            Part::Reply { serial, .. } => matches!(scene.truth.code(serial), 421 | 500 | 502),
             _ => true,
         };
         let is_tellable = self.scribe.is_tellable() && !self.down.iter().any(is_odd);
@@ -414,14 +415,16 @@ impl Connection {
             let is_glued = arrival.is_glued;
             let (octets, serial) = match &mut arrival.part {
                 Part::Reply { octets, serial } => (octets, Some(*serial)),
-                Part::Noise(octets) => {
-                    self.is_tainted = true;
-                    heard.push(Heard::Noise(is_glued));
-                    (octets, None)
-                }
+                Part::Noise(octets) => (octets, None),
                 Part::Close | Part::Reset => break,
             };
             let count = octets.len().min(limit - piece.len());
+            if serial.is_none() {
+                self.is_tainted = true;
+                let is_notice = octets.get(..count).is_some_and(|read| read.starts_with(b"421"));
+                let alone = if is_notice { Noise::Notice } else { Noise::Behind };
+                heard.push(Heard::Noise(if is_glued { Noise::Among } else { alone }));
+            }
             piece.extend(octets.drain(..count));
             arrival.is_begun = true;
             if octets.is_empty() {
@@ -445,7 +448,7 @@ impl Connection {
         for one in heard {
             match one {
                 Heard::Reply(serial) => self.hear(serial, session, scene),
-                Heard::Noise(is_reply) => self.scribe.noise(is_reply, scene.truth, session),
+                Heard::Noise(noise) => self.scribe.noise(noise, scene.truth, session),
             }
         }
         true

@@ -172,6 +172,24 @@ fn some_refusals_make_flights_smaller_and_not_more_of_them() {
 }
 
 #[test]
+fn a_flight_holds_as_many_mails_as_a_connection_stands_refusals() {
+    for (max_refusals, flights) in [(8, [8, 8, 4]), (20, [20, 0, 0]), (13, [13, 7, 0])] {
+        let change = move |host: &mut HostSettings| {
+            host.pipeline = Pipeline::Full;
+            host.depth = 20;
+            host.max_refusals = max_refusals;
+        };
+        let mut script = Script::with(&[1], BatchSettings::default(), change);
+        script.serve(offering(CHUNKS, |_| None));
+        script.open();
+        (1..=20).for_each(|id| script.take(mail(id)));
+        let steps = steps(&mut script);
+        let of_step = |place: usize| steps.get(place).map_or(0, |said| said.matches("BDAT").count());
+        assert_eq!([0, 1, 2].map(of_step), flights, "{max_refusals}: {steps:?}");
+    }
+}
+
+#[test]
 fn a_mail_that_mending_makes_too_large_is_refused_before_it_is_begun() {
     const SIZED: &str = "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 CHUNKING\r\n";
     let of_lines =

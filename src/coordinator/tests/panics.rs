@@ -130,3 +130,28 @@ fn a_panic_in_a_report_during_abort_takes_nothing_with_it() {
     assert_eq!(returned.iter().map(number).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(script.notes.told.len(), 1);
 }
+
+#[test]
+fn what_a_handler_does_not_want_it_is_not_told() {
+    let mut script = Script::new(&[2]);
+    script.notes.wants = Box::new(|kind| kind != EventKind::Pass);
+    script.serve(once("RCPT", Does::Say("550 no\r\n")));
+    script.take(mail(1));
+    script.take(mail(2));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "delivered", 1)]);
+    let seen = |kind| script.notes.seen.iter().filter(|seen| seen.kind == kind).count();
+    assert_eq!([EventKind::Pass, EventKind::Fail, EventKind::ConnectPass].map(seen), [0, 1, 2]);
+}
+
+#[test]
+fn a_handler_that_panics_when_it_is_asked_what_it_wants_loses_nothing() {
+    let mut script = Script::new(&[1]);
+    script.notes.wants = Box::new(|kind| {
+        assert!(kind != EventKind::Pass, "planted");
+        true
+    });
+    script.take(mail(1));
+    assert!(run_over_panics(&mut script) > 0);
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+}

@@ -73,6 +73,7 @@ pub struct Notes {
     pub told: Vec<Told>,
     pub decide: Box<dyn FnMut(&Event<'_>) -> Verdict>,
     pub on_report: Box<dyn FnMut(&Report<'_>)>,
+    pub wants: Box<dyn Fn(EventKind) -> bool>,
 }
 
 impl Notes {
@@ -92,6 +93,9 @@ impl Notes {
 }
 
 impl Handler for Notes {
+    fn wants(&self, kind: EventKind) -> bool {
+        (self.wants)(kind)
+    }
     fn connect_pass(&mut self, event: &Event<'_>) -> Verdict {
         assert_eq!(event.kind, EventKind::ConnectPass);
         self.note(event)
@@ -220,6 +224,7 @@ impl Script {
             told: Vec::new(),
             decide: Box::new(|_| Verdict::DEFAULT),
             on_report: Box::new(|_| {}),
+            wants: Box::new(|_| true),
         };
         let rule: Box<Rule> = Box::new(|_| None);
         Script {

@@ -264,6 +264,7 @@ fn a_2yz_before_the_content_is_out_is_a_failure() {
 
 #[test]
 fn a_reply_too_many_leaves_no_answer_of_its_flight() {
+    // A content was accepted, as it seems: a 421 is a reply too many like any other.
     for surplus in ["250 ok\r\n", "421 closing\r\n", "what?\r\n"] {
         let mut talk = Talk::able();
         whole(&mut talk, [(A, Content::from("one")), (B, Content::from("two"))]);
@@ -273,6 +274,26 @@ fn a_reply_too_many_leaves_no_answer_of_its_flight() {
         assert!(talk.session.is_out_of_step() && !talk.session.has_answer());
         assert!(talk.session.is_in_doubt(A) && talk.session.is_in_doubt(B));
     }
+}
+
+#[test]
+fn a_notice_that_the_server_closes_is_no_reply_too_many_behind_refusals() {
+    let refused = "250 ok\r\n550 no\r\n554 no valid recipients\r\n";
+    for notice in ["421 too many errors\r\n", "421"] {
+        let mut talk = Talk::able();
+        whole(&mut talk, [(A, Content::from("one")), (B, Content::from("two"))]);
+        talk.pour();
+        talk.hear(&format!("{refused}250 ok\r\n{refused}{notice}"));
+        assert!(matches!(talk.session.failure(), Some(Failure::Unsolicited(_))));
+        assert!(!talk.session.is_out_of_step() && !talk.session.has_doubt());
+        assert_eq!(answers(&mut talk).len(), 7);
+    }
+    // What it begins with does not say yet what it is.
+    let mut talk = Talk::able();
+    whole(&mut talk, [(A, Content::from("one"))]);
+    talk.pour();
+    talk.hear(&format!("{refused}42"));
+    assert!(talk.session.is_out_of_step() && talk.session.is_in_doubt(A));
 }
 
 #[test]
