@@ -295,11 +295,12 @@ impl Sweep {
 
     // ---- lanes that only owe a reply --------------------------------------
 
-    /// Waits for the lane half-way down the order, then reads what has come
-    /// meanwhile and waits for the one half-way down the rest: most of those
-    /// before it will have come by then. So a step waits a few times, however
+    /// Waits for the lane three quarters down the order, then reads what has come
+    /// meanwhile and waits for the one as far down the rest: most of those
+    /// before it will have come by then. So a step waits once or twice, however
     /// many lanes it has, and the first replies are read while the server is
-    /// at the last. One that is late and not awaited is passed over, and waited
+    /// at the last. Half-way costs more waits, and the last one idles meanwhile:
+    /// that was measured. One that is late and not awaited is passed over, and waited
     /// for at last.
     fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
         let mut rest = self.cursor;
@@ -313,8 +314,8 @@ impl Sweep {
             }
             rest = self.cursor.max(place + 1);
         }
-        let half_way = (rest + self.order.len()) / 2;
-        for place in (half_way..self.order.len()).chain(self.cursor..half_way) {
+        let far_down = (rest + 3 * self.order.len()) / 4;
+        for place in (far_down..self.order.len()).chain(self.cursor..far_down) {
             if self.read_place(place, true, lanes, now) == Some(false) {
                 self.awaited = Some(place);
                 return;
