@@ -142,6 +142,10 @@ impl Message {
         self.terms.as_deref()?.expires
     }
 
+    pub(crate) fn has_expired(&self, now: Instant) -> bool {
+        self.expiry().is_some_and(|at| at <= now)
+    }
+
     /// Whether the first refused recipient gives up the whole message.
     pub fn is_all_or_nothing(&self) -> bool {
         self.terms.as_deref().is_some_and(|terms| terms.all_or_nothing)

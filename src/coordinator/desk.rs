@@ -200,25 +200,22 @@ impl Desk {
     /// The first of them, unless it has expired.
     pub(super) fn next_retry(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
         let mail = self.retries.pop_front()?;
-        self.unexpired(mail, now, handler)
+        if !mail.message.has_expired(now) {
+            return Some(mail);
+        }
+        self.abandon(mail, &Cause::Expired, handler);
+        None
     }
 
     /// The first of the others that has not expired.
     pub(super) fn next_fresh(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
         loop {
-            let mail = Mail::new(self.fresh.pop_front()?);
-            if let Some(mail) = self.unexpired(mail, now, handler) {
-                return Some(mail);
+            let message = self.fresh.pop_front()?;
+            if !message.has_expired(now) {
+                return Some(Mail::new(message));
             }
+            self.abandon(Mail::new(message), &Cause::Expired, handler);
         }
-    }
-
-    fn unexpired(&mut self, mail: Mail, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
-        if mail.message.expiry().is_none_or(|at| now < at) {
-            return Some(mail);
-        }
-        self.abandon(mail, &Cause::Expired, handler);
-        None
     }
 
     /// A restart by a callback, unless there were too many.

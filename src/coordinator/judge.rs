@@ -313,12 +313,13 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     /// Ends the attempt at a mail, by the reply that is judged or the failure.
     pub(super) fn conclude(&mut self, tag: MailTag, step: Step, plan: Plan, verdict: Verdict) {
         let must_count = self.must_count(verdict);
-        let Some(mut mail) = self.lane.take_mail(tag) else { return };
+        let Some(mail) = self.lane.mail_mut(tag) else { return };
         mail.last_step = Some(step);
         mail.shortages += u32::from(plan.is_shortage());
+        let is_endless = plan.is_shortage() && mail.shortages > MOST_SHORTAGES;
         let is_taken = matches!(plan, Plan::Delivered | Plan::RefusedByClient(_) | Plan::InDoubt);
         self.note_fate(is_taken);
-        let is_endless = plan.is_shortage() && mail.shortages > MOST_SHORTAGES;
+        let Some(mail) = self.lane.take_mail(tag) else { return };
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
         let fate = fate(&plan, verdict, reply, failure, must_count || is_endless);
