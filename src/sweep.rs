@@ -55,6 +55,9 @@ pub(crate) struct Reached {
     pub(crate) tls: Option<TlsClient>,
 }
 
+/// Replies that take about as long to read as a wait takes: that was measured.
+const FEW: usize = 8;
+
 /// See the module.
 pub(crate) struct Sweep {
     slots: Vec<Slot>,
@@ -295,13 +298,13 @@ impl Sweep {
 
     // ---- lanes that only owe a reply --------------------------------------
 
-    /// Waits for the lane three quarters down the order, then reads what has come
-    /// meanwhile and waits for the one as far down the rest: most of those
-    /// before it will have come by then. So a step waits once or twice, however
+    /// Waits for the lane half-way down the order, then reads what has come
+    /// meanwhile and waits for the one half-way down the rest: most of those
+    /// before it will have come by then. So a step waits a few times, however
     /// many lanes it has, and the first replies are read while the server is
-    /// at the last. Half-way costs more waits, and the last one idles meanwhile:
-    /// that was measured. One that is late and not awaited is passed over, and waited
-    /// for at last.
+    /// at the last. Of a few lanes it is the one three quarters down: there is less
+    /// to read meanwhile than a wait costs. One that is late and not awaited is passed
+    /// over, and waited for at last.
     fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
         let mut rest = self.cursor;
         if let Some(place) = self.awaited {
@@ -314,7 +317,8 @@ impl Sweep {
             }
             rest = self.cursor.max(place + 1);
         }
-        let far_down = (rest + 3 * self.order.len()) / 4;
+        let left = self.order.len().saturating_sub(rest);
+        let far_down = rest + (left / 2).max((3 * left / 4).min(FEW));
         for place in (far_down..self.order.len()).chain(self.cursor..far_down) {
             if self.read_place(place, true, lanes, now) == Some(false) {
                 self.awaited = Some(place);
