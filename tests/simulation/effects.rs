@@ -168,11 +168,12 @@ impl Effects {
         let wait = doubled(&self.hosts[seen.lane], seen.attempt);
         model.renewal_wait = seen.asks_too_soon().then_some(wait);
         // A connection on which so many mails were refused that three quarters of a flight
-        // are not left of eight is given up as planned.
+        // are not left of those that it stands is given up as planned.
         if self.flies && (seen.kind == EventKind::Fail || seen.verdict != Verdict::DEFAULT) {
             model.refusals += 1;
-            let depth = self.hosts[seen.lane].depth.clamp(1, 8);
-            let is_planned = model.refusals.is_multiple_of(8 - (3 * depth - 1) / 4);
+            let most = self.hosts[seen.lane].max_refusals;
+            let depth = self.hosts[seen.lane].depth.clamp(1, most);
+            let is_planned = model.refusals.is_multiple_of(most - (3 * depth - 1) / 4);
             model.most_dials += u32::from(is_planned);
             model.opens_as_planned |= is_planned;
         }
@@ -434,7 +435,9 @@ impl Effects {
         }
         let is_old = lane.connection() == before.connection && !lane.session().is_leaving();
         assert!(!is_old || !before.is_up, "lane {index} keeps its connection through a restart");
-        model.dead = (lane.connection() == before.connection).then_some(before.connection);
+        // Where there was none, one may have been due at this very moment.
+        let is_given_up = before.is_up && lane.connection() == before.connection;
+        model.dead = is_given_up.then_some(before.connection);
         model.opens_by = Some(now + self.hosts[index].timeouts.quit + SLACK);
     }
 
@@ -498,7 +501,9 @@ impl Effects {
         let is_same = lane.connection() == before.connection && !lane.session().is_leaving();
         let Some(seen) = own.last() else {
             let healthy = before.is_up && !before.has_failed && !before.is_spent;
-            let may_end = !healthy || self.is_shut_out(index, lane);
+            // One that is worn is given up when it would say something again.
+            let is_worn = self.models[index].opens_as_planned;
+            let may_end = !healthy || is_worn || self.is_shut_out(index, lane);
             assert!(is_same || may_end, "lane {index} loses its connection for no reason");
             return;
         };

@@ -148,6 +148,7 @@ pub fn forget(model: &mut Model) {
         dials: kept.dials,
         most_dials: kept.most_dials,
         refusals: kept.refusals,
+        opens_as_planned: kept.opens_as_planned,
         setbacks: kept.setbacks,
         ..Model::default()
     };

@@ -217,6 +217,7 @@ impl Plan {
                 _ => Pipeline::Full,
             };
             host.depth = if random.bool() { 1 } else { random.u32(2..6) };
+            host.max_refusals = if random.bool() { 8 } else { random.u32(1..5) };
             host.is_lmtp = random.u8(0..4) == 0;
             host.max_recipients = random.bool().then(|| random.u32(1..5));
             host.eight_bit_anyway = random.bool();

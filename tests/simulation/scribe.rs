@@ -96,6 +96,8 @@ pub struct Scribe {
     pub composed: u32,
     /// How many mails may be begun in a flight.
     depth: usize,
+    /// Most whole mails in a flight.
+    most_together: usize,
     /// How many mails the lane held when each flight was put together.
     held: Vec<(u64, usize)>,
 }
@@ -126,6 +128,7 @@ impl Scribe {
             is_over: false,
             composed: 0,
             depth: scene.host.depth as usize,
+            most_together: if scene.host.is_lmtp { usize::MAX } else { scene.host.max_refusals as usize },
             held: Vec::new(),
         };
         if greets {
@@ -363,7 +366,7 @@ impl Scribe {
             assert!(may_follow, "MAIL behind {last:?} in a flight");
         }
         let begun = self.asks.iter().skip(self.flight_start).filter(|ask| ask.step == Step::Mail).count();
-        assert!(begun < self.depth, "{} mails in a flight", begun + 1);
+        assert!(begun < self.depth.min(self.most_together), "{} mails in a flight", begun + 1);
         let transaction = truth.begin(self.lane, self.connection, from);
         self.open = Some(transaction);
         self.is_chunked = false;
@@ -737,7 +740,8 @@ impl Scribe {
             // cannot be sent at all is not known by its number here.
             let waits = ids.last().is_none_or(|id| truth.is_all_or_nothing(*id));
             let waits = waits || truth.has_unfit() || truth.has_crowd();
-            assert!(waits || ids.len() == *held, "{} of {held} mails in a flight", ids.len());
+            let expected = self.most_together.min(*held);
+            assert!(waits || ids.len() == expected, "{} of {held} mails in a flight", ids.len());
         }
     }
 

@@ -252,6 +252,7 @@ impl Truth {
     ) -> u16 {
         let said = &mut self.said[serial];
         (said.step, said.mail, said.recipient) = (step, mail, recipient);
+        said.is_early = step == Step::Content;
         said.code
     }
 
@@ -677,7 +678,7 @@ impl Truth {
                 let other = said.recipient.is_some_and(|recipient| recipient != place);
                 assert!(
                     !other || said.is_early || said.step == Step::Rcpt,
-                    "refused by the reply to another recipient"
+                    "mail {id}, recipient {place} is refused by the reply to another: {said:?}"
                 );
             }
             Fate::RefusedByServer { serial: None, code } => {
