@@ -328,7 +328,8 @@ impl std::error::Error for UnknownCode {}
 /// [`Verdict::DEFAULT`], everything else of the settle is done and asked, and
 /// then the first panic reaches whoever polls the mailer, which stays usable.
 pub trait Handler {
-    /// Whether there is something to be told about events of this kind. Where it says
+    /// Whether there is something to be told about events of this kind. It is asked
+    /// before each event, and may say another thing each time. Where it says
     /// no, the kind's method is not called, and [`Verdict::DEFAULT`] holds.
     fn wants(&self, _kind: EventKind) -> bool {
         true

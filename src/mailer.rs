@@ -135,11 +135,11 @@ impl Mailer {
         let mut messages = messages.into_iter();
         loop {
             self.check_open()?;
-            // One look at the clock for all that are at hand.
-            let now = Instant::now();
+            // One look at the clock, when the first has come, for all that are at hand.
+            let mut begun = None;
             while self.has_room() {
                 match messages.next() {
-                    Some(message) => self.take(message, now)?,
+                    Some(message) => self.take(message, *begun.get_or_insert_with(Instant::now))?,
                     None => return self.run_due().await,
                 }
             }

@@ -355,6 +355,18 @@ fn whole_line(input: &[u8]) -> Option<Fed> {
     (consumed <= MAX_REPLY_LINE).then_some(Fed { found: Found::Reply(code), consumed })
 }
 
+/// Whether that is what a server says that closes, as far as it is there: a 421, and
+/// nothing behind it.
+pub(crate) fn is_notice_of_close(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.strip_prefix(b"421") else { return false };
+    let fed = ReplyReader::default().feed(bytes);
+    match fed.found {
+        Found::Reply(_) => fed.consumed == bytes.len(),
+        Found::Partial => rest.first().is_none_or(|separator| b" -\r\n".contains(separator)),
+        Found::Garbage | Found::TooLong => false,
+    }
+}
+
 /// A complete reply's text within the flight's buffer.
 pub(crate) fn view(code: ReplyCode, raw: &[u8]) -> Reply<'_> {
     Reply { code, raw }
@@ -422,6 +434,18 @@ mod tests {
         assert_eq!(code(b"550 no such user\r\n"), None);
         assert_eq!(code(b"550 5.1.1.2 x\r\n"), None);
         assert_eq!(code(b"550 5.1.+1 x\r\n"), None);
+    }
+
+    #[test]
+    fn a_notice_of_close_is_a_421_and_nothing_else() {
+        for notice in ["421", "421 ", "421-too", "421 bye\r\n", "421-too many\r\n421 errors\r\n", "421\r\n"] {
+            assert!(is_notice_of_close(notice.as_bytes()), "{notice:?}");
+        }
+        for other in
+            ["", "4", "42", "4210", "421\0", "421 bye\r\n250 ok\r\n", "421-a\r\n250 b\r\n", "250 ok\r\n"]
+        {
+            assert!(!is_notice_of_close(other.as_bytes()), "{other:?}");
+        }
     }
 
     #[test]

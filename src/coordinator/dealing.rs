@@ -61,34 +61,52 @@ impl Coordinator {
         self.desk.batch_running = true;
     }
 
-    /// Deals each free lane its share, and has it begin: first those mails that were
-    /// tried before, spread over the lanes, each on another lane and host than
-    /// before where there is one.
+    /// Deals mails to the lanes that are free, and has these begin: first those mails
+    /// that were tried before, each on another lane and host than before where there
+    /// is one, and then the others, as evenly as that and the depths let it be.
     pub(super) fn deal<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         self.desk.batch_running = true;
-        self.share_out(self.desk.backlog());
-        let has_respread = self.deal_retries(now, handler);
-        let has_dealt = self.deal_fresh(now, handler);
-        // When all had expired there is no batch.
-        self.desk.batch_running = has_respread || has_dealt;
-        self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
-    }
-
-    /// How many of so many mails each free lane gets: as even as their depths let it
-    /// be, and of those that are left over one to each from the first lane on.
-    fn share_out(&mut self, mails: usize) {
-        let mut room = 0;
         for lane in &mut self.lanes {
             lane.dealt = 0;
             lane.share = if lane.is_free() { lane.depth() } else { 0 };
-            room += lane.share as usize;
         }
+        let has_dealt_retries = self.deal_retries(now, handler);
+        self.share_out(self.desk.fresh());
+        let has_dealt_fresh = self.deal_fresh(now, handler);
+        // When all had expired there is no batch.
+        self.desk.batch_running = has_dealt_retries || has_dealt_fresh;
+        self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
+    }
+
+    /// Says whether any was dealt. What finds no room keeps its place.
+    fn deal_retries<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
+        let (lanes, mut from, mut has_dealt) = (self.lanes.len(), self.first_lane, false);
+        let mut room: u64 = self.lanes.iter().map(|lane| u64::from(lane.share)).sum();
+        while room > 0 && self.desk.retries() > 0 {
+            let Some(mail) = self.desk.next_retry(now, handler) else { continue };
+            let away = mail.last_lane.and_then(|last| self.away_from(last, from));
+            let position = away.or_else(|| self.next_with_room(from)).unwrap_or(from);
+            let Some(lane) = self.lanes.get_mut(position) else { break };
+            Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.deal(mail);
+            (from, has_dealt) = ((position + 1) % lanes, true);
+            room -= 1;
+        }
+        self.first_lane = from;
+        has_dealt
+    }
+
+    /// How many mails each free lane gets in all, of so many that were not dealt yet:
+    /// as even as what it has and its depth let it be, and of those that are left over
+    /// one to each from the first lane on. Those that have expired count, too.
+    fn share_out(&mut self, mails: usize) {
+        let room: usize = self.lanes.iter().map(|lane| (lane.share - lane.dealt) as usize).sum();
         if mails >= room {
             return;
         }
         let (mut level, mut left) = (0, mails);
+        let takes = |lane: &Lane, level| lane.share > level && lane.dealt <= level;
         loop {
-            let takers = self.lanes.iter().filter(|lane| lane.share > level).count();
+            let takers = self.lanes.iter().filter(|lane| takes(lane, level)).count();
             match left.checked_sub(takers) {
                 Some(fewer) => left = fewer,
                 None => break,
@@ -98,8 +116,8 @@ impl Coordinator {
         let lanes = self.lanes.len();
         for position in self.all_from(self.first_lane) {
             let Some(lane) = self.lanes.get_mut(position) else { break };
-            let has_one_more = lane.share > level && left > 0;
-            lane.share = lane.share.min(level) + u32::from(has_one_more);
+            let has_one_more = takes(lane, level) && left > 0;
+            lane.share = lane.share.min(level).max(lane.dealt) + u32::from(has_one_more);
             if has_one_more {
                 left -= 1;
                 self.first_lane = (position + 1) % lanes;
@@ -107,27 +125,8 @@ impl Coordinator {
         }
     }
 
-    /// Says whether any was dealt.
-    fn deal_retries<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
-        let (mut position, mut has_dealt) = (self.first_lane, false);
-        // What comes back meanwhile belongs to the next batch.
-        for _ in 0..self.desk.retries() {
-            let Some(mail) = self.desk.next_retry(now, handler) else { continue };
-            let away = mail.last_lane.and_then(|last| self.away_from(last, position));
-            let Some(chosen) = away.or_else(|| self.next_with_room(position)) else {
-                self.desk.keep(mail);
-                break;
-            };
-            if let Some(lane) = self.lanes.get_mut(chosen) {
-                Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.deal(mail);
-                has_dealt = true;
-            }
-            position = chosen + 1;
-        }
-        has_dealt
-    }
-
-    /// Says whether any was dealt.
+    /// Says whether any was dealt. What comes back meanwhile belongs to the next
+    /// batch.
     fn deal_fresh<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
         let mut has_dealt = false;
         for lane in self.lanes.iter_mut().filter(|lane| lane.share > 0) {

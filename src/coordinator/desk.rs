@@ -192,6 +192,11 @@ impl Desk {
 
     // ---- dealing ----------------------------------------------------------
 
+    /// Mails that no lane has held.
+    pub(super) fn fresh(&self) -> usize {
+        self.fresh.len()
+    }
+
     /// Mails that are to be dealt before all others.
     pub(super) fn retries(&self) -> usize {
         self.retries.len()

@@ -313,13 +313,12 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     /// Ends the attempt at a mail, by the reply that is judged or the failure.
     pub(super) fn conclude(&mut self, tag: MailTag, step: Step, plan: Plan, verdict: Verdict) {
         let must_count = self.must_count(verdict);
-        let Some(mail) = self.lane.mail_mut(tag) else { return };
+        let Some(mut mail) = self.lane.take_mail(tag) else { return };
         mail.last_step = Some(step);
         mail.shortages += u32::from(plan.is_shortage());
-        let is_endless = plan.is_shortage() && mail.shortages > MOST_SHORTAGES;
         let is_taken = matches!(plan, Plan::Delivered | Plan::RefusedByClient(_) | Plan::InDoubt);
         self.note_fate(is_taken);
-        let Some(mail) = self.lane.take_mail(tag) else { return };
+        let is_endless = plan.is_shortage() && mail.shortages > MOST_SHORTAGES;
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
         let fate = fate(&plan, verdict, reply, failure, must_count || is_endless);
@@ -461,7 +460,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let is_of_one = answer.step == Step::Rcpt || answer.is_of_many;
         let recipient = is_of_one.then_some(answer.recipient);
         let (tag, step, took) = (answer.mail, answer.step, self.lane.session.answer_took());
-        self.consult(kind, tag, step, recipient, None, took)
+        self.tell(kind, tag, step, recipient, None, took)
     }
 
     fn consult_about_failure(&mut self, tag: MailTag, step: Step, failure: &Failure) -> Verdict {
@@ -485,9 +484,22 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         evidence: Option<Evidence<'_>>,
         elapsed: Duration,
     ) -> Verdict {
-        if !self.is_wanted(kind) {
-            return Verdict::DEFAULT;
+        if self.is_wanted(kind) {
+            self.tell(kind, tag, step, recipient, evidence, elapsed)
+        } else {
+            Verdict::DEFAULT
         }
+    }
+
+    fn tell(
+        &mut self,
+        kind: EventKind,
+        tag: MailTag,
+        step: Step,
+        recipient: Option<u32>,
+        evidence: Option<Evidence<'_>>,
+        elapsed: Duration,
+    ) -> Verdict {
         let lane = &*self.lane;
         let answer = lane.session.answer().map(|answer| Evidence::Reply(answer.reply));
         let mail = lane.mail(tag);

@@ -47,7 +47,7 @@ impl Session {
         // A content that broke off has ended the flight, and there is more.
         let has_broken_off = matches!(self.failure, Some(Failure::Content(_)));
         if was_sound && !self.spent && !rest.is_empty() && has_broken_off {
-            self.too_many(rest);
+            self.heard_too_much(rest);
         }
     }
 
@@ -59,21 +59,31 @@ impl Session {
     fn unsolicited(&mut self, bytes: &[u8]) {
         let shown = Reply::parse_first(bytes).filter(|_| !self.is_concealed(bytes));
         self.fail(Failure::Unsolicited(shown.map(|reply| reply.to_owned())));
-        self.too_many(bytes);
+        self.heard_too_much(bytes);
     }
 
-    /// Behind all replies there is this. A server may say at any time that it closes
-    /// (RFC 5321 §3.8); but where a content was accepted it is not taken at its word:
-    /// by a reply that belongs to another command a mail would be lost.
-    fn too_many(&mut self, bytes: &[u8]) {
-        if !bytes.starts_with(b"421") || self.has_taken_content() {
+    /// The server has said this, for which nothing was asked. It may say at any time
+    /// that it closes (RFC 5321 §3.8), and is believed where nobody's mail depends
+    /// on it: by replies that belong to other commands a mail would be lost, or sent
+    /// twice.
+    fn heard_too_much(&mut self, bytes: &[u8]) {
+        if !reply::is_notice_of_close(bytes) || !self.has_only_refused() {
             self.fall_out_of_step();
         }
     }
 
-    fn has_taken_content(&self) -> bool {
-        let mut contents = self.replies.come().filter(|(owed, _)| owed.is_last_of_content());
-        contents.any(|(_, said)| said.code.is_completion())
+    /// Whether of each content in the flight, as far as that was answered, nobody
+    /// could have been given it: all its recipients were refused, and so was it.
+    fn has_only_refused(&self) -> bool {
+        self.replies.all_come().filter(|(owed, _)| owed.is_last_of_content()).all(|(content, said)| {
+            let mut recipients = self
+                .replies
+                .all_come()
+                .filter(|(owed, _)| owed.step == Step::Rcpt && owed.mail == content.mail)
+                .peekable();
+            let has_some = recipients.peek().is_some();
+            has_some && !said.code.is_completion() && recipients.all(|(_, said)| !said.code.is_completion())
+        })
     }
 
     fn unexpected(&mut self, code: ReplyCode) {

@@ -5,6 +5,8 @@
 //!  judged │ come, not judged │ owed for what was made │ owed for what is not made yet
 //!         judged             come                     made
 //! ```
+//!
+//! A content that is refused before all of it is made has its reply ahead of that.
 
 use std::time::Duration;
 
@@ -148,10 +150,9 @@ impl Replies {
 
     /// The first one owed is one of several: those to these recipients come next.
     pub(super) fn awaited_is_of_many(&mut self, recipients: &[u32]) {
-        let Some(entry) = self.list.get_mut(self.come) else { return };
-        entry.owed.is_of_many = true;
         let Some((&first, others)) = recipients.split_first() else { return };
-        entry.owed.recipient = first;
+        let Some(entry) = self.list.get_mut(self.come) else { return };
+        (entry.owed.is_of_many, entry.owed.recipient) = (true, first);
         let entry = *entry;
         let behind = self.come + 1;
         let others =
@@ -186,9 +187,9 @@ impl Replies {
         }
     }
 
-    /// Those that have come and were not judged.
-    pub(super) fn come(&self) -> impl Iterator<Item = (&Owed, &Said)> {
-        let come = self.list.get(self.judged..self.come).unwrap_or_default();
+    /// All that have come in this flight, those among them that were judged.
+    pub(super) fn all_come(&self) -> impl Iterator<Item = (&Owed, &Said)> {
+        let come = self.list.get(..self.come).unwrap_or_default();
         come.iter().filter_map(|entry| Some((&entry.owed, entry.said.as_ref()?)))
     }
 

@@ -609,18 +609,24 @@ impl Scribe {
         if self.is_over {
             return;
         }
-        let is_believed = noise == Noise::Notice && !self.has_taken();
+        let is_believed = noise == Noise::Notice && self.has_only_refused();
         if noise == Noise::Among || (self.next == self.asks.len() && !is_believed) {
             self.fall_out_of_step(truth, session);
         }
         self.is_over = true;
     }
 
-    /// Whether a content of this flight was accepted, as far as is known.
-    fn has_taken(&self) -> bool {
-        let flight = self.asks.iter().skip(self.flight_start).filter(|ask| !ask.is_settled);
-        let mut contents = flight.filter(|ask| ask.step == Step::Content && ask.piece != Piece::Chunk);
-        contents.any(|ask| matches!(ask.heard, Some((_, 200..300))))
+    /// Whether all recipients of each content of this flight were refused, and so was
+    /// the content.
+    fn has_only_refused(&self) -> bool {
+        let flight = || self.asks.iter().skip(self.flight_start).filter(|ask| ask.heard.is_some());
+        let is_refused = |ask: &Ask| ask.heard.is_some_and(|(_, code)| code >= 400);
+        let mut contents = flight().filter(|ask| ask.step == Step::Content && ask.piece != Piece::Chunk);
+        contents.all(|content| {
+            let own = |ask: &&Ask| ask.step == Step::Rcpt && ask.transaction == content.transaction;
+            let has_some = flight().any(|ask| own(&ask));
+            has_some && is_refused(content) && flight().filter(own).all(is_refused)
+        })
     }
 
     /// There was a reply too many: of several nobody knows which one.

@@ -210,3 +210,58 @@ fn a_requeued_mail_goes_to_another_lane_of_the_only_host() {
     assert_eq!(script.outcomes(), [(1, "delivered", 2)]);
     assert_eq!(script.notes.told[0].lane, Some(lane(0, 1)));
 }
+
+#[test]
+fn what_a_host_refused_for_the_time_being_goes_to_another_one_next() {
+    for (hosts, threads) in [(2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (4, 3)] {
+        for (mails, sick) in
+            (1..=u64::from(hosts * threads)).flat_map(|mails| [(mails, 0), (mails, hosts - 1)])
+        {
+            let mut script = Script::new(&vec![threads; hosts as usize]);
+            script.serve(move |asked: &Asked<'_>| {
+                let refuses = asked.lane.host == sick && asked.what == "MAIL";
+                refuses.then_some(Does::Say("451 later\r\n"))
+            });
+            script.open();
+            (1..=mails).for_each(|id| script.take(mail(id)));
+            script.finish();
+            let outcomes = script.outcomes();
+            let is_fine = outcomes.iter().all(|told| told.1 == "delivered" && told.2 <= 2);
+            assert!(is_fine, "{hosts} hosts of {threads}, the one that refuses {sick}: {outcomes:?}");
+        }
+    }
+}
+
+#[test]
+fn more_retries_than_lanes_have_their_turns_in_their_order() {
+    let mut script = Script::with(&[3], settings(|batch| batch.max_attempts = 5), |_| {});
+    script.serve(|asked: &Asked<'_>| (asked.what == "RCPT").then_some(Does::Say("451 later\r\n")));
+    script.open();
+    // Two of the three lanes go out of use, and the third one has all mails.
+    script.decide(|event| {
+        let goes = event.kind == EventKind::Fail && event.lane.thread > 0;
+        if goes { Verdict::RETIRE } else { Verdict::DEFAULT }
+    });
+    (1..=3).for_each(|id| script.take(mail(id)));
+    script.finish();
+    let fails = script.notes.seen.iter().filter(|seen| seen.kind == EventKind::Fail);
+    let order: Vec<u64> = fails.filter_map(|seen| seen.id).collect();
+    assert_eq!(order.len(), 15, "{order:?}");
+    let all = |turn: &[u64]| (1..=3).all(|id| turn.contains(&id));
+    assert!(order.chunks(3).all(all), "each has its turn before one has another: {order:?}");
+}
+
+#[test]
+fn a_short_batch_is_even_over_lanes_that_were_dealt_retries() {
+    let mut script = Script::with(&[3], BatchSettings::default(), |host| host.depth = 4);
+    script.open();
+    script.serve(once("MAIL", Does::Say("451 later\r\n")));
+    script.take(mail(1));
+    run_one_batch(&mut script);
+    (2..=6).for_each(|id| script.take(mail(id)));
+    script.coordinator.set_flushing(true);
+    script.settle();
+    let mut held: Vec<usize> = script.lanes().map(Lane::held).collect();
+    held.sort_unstable();
+    assert_eq!(held, [2, 2, 2], "one of them a retry");
+}

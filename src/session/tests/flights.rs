@@ -264,7 +264,6 @@ fn a_2yz_before_the_content_is_out_is_a_failure() {
 
 #[test]
 fn a_reply_too_many_leaves_no_answer_of_its_flight() {
-    // A content was accepted, as it seems: a 421 is a reply too many like any other.
     for surplus in ["250 ok\r\n", "421 closing\r\n", "what?\r\n"] {
         let mut talk = Talk::able();
         whole(&mut talk, [(A, Content::from("one")), (B, Content::from("two"))]);
@@ -288,12 +287,40 @@ fn a_notice_that_the_server_closes_is_no_reply_too_many_behind_refusals() {
         assert!(!talk.session.is_out_of_step() && !talk.session.has_doubt());
         assert_eq!(answers(&mut talk).len(), 7);
     }
-    // What it begins with does not say yet what it is.
+}
+
+#[test]
+fn a_notice_that_the_server_closes_is_one_too_many_where_a_content_may_have_been_taken() {
+    let refused = "250 ok\r\n550 no\r\n554 no valid recipients\r\n";
+    let taken = "250 ok\r\n250 ok\r\n250 queued\r\n";
+    let spurned = "250 ok\r\n250 ok\r\n554 spam\r\n";
+    for heard in [
+        format!("{refused}250 ok\r\n{taken}421 closing\r\n"),
+        format!("{taken}250 ok\r\n{refused}421 closing\r\n"),
+        // This could be the reply to something else: then the first content was taken.
+        format!("{spurned}250 ok\r\n{refused}421 closing\r\n"),
+        // What it begins with does not say yet what it is, and this is no notice.
+        format!("{refused}250 ok\r\n{refused}42"),
+        format!("{refused}250 ok\r\n{refused}421 closing\r\n250 ok\r\n"),
+    ] {
+        let mut talk = Talk::able();
+        whole(&mut talk, [(A, Content::from("one")), (B, Content::from("two"))]);
+        talk.pour();
+        talk.hear(&heard);
+        assert!(talk.session.is_out_of_step() && !talk.session.has_answer(), "{heard:?}");
+        assert!(talk.session.is_in_doubt(A) && talk.session.is_in_doubt(B), "{heard:?}");
+    }
+}
+
+#[test]
+fn a_content_that_was_accepted_and_judged_still_makes_a_notice_one_too_many() {
     let mut talk = Talk::able();
-    whole(&mut talk, [(A, Content::from("one"))]);
+    whole(&mut talk, [(A, Content::from("one")), (B, Content::from("two"))]);
     talk.pour();
-    talk.hear(&format!("{refused}42"));
-    assert!(talk.session.is_out_of_step() && talk.session.is_in_doubt(A));
+    talk.hear("250 ok\r\n250 ok\r\n250 queued\r\n");
+    assert_eq!(answers(&mut talk).len(), 3);
+    talk.hear("250 ok\r\n250 ok\r\n550 no\r\n554 none\r\n421 closing\r\n");
+    assert!(talk.session.is_out_of_step() && talk.session.is_in_doubt(B) && !talk.session.is_in_doubt(A));
 }
 
 #[test]
