@@ -287,7 +287,8 @@ impl Host {
     }
 
     /// Speaks LMTP (RFC 2033): each recipient that was accepted has a final reply
-    /// of its own, and a report of its own outcome.
+    /// of its own, and a report of its own outcome. Over TCP name the port (24 is
+    /// usual): the default is SMTP's.
     pub fn lmtp(mut self) -> Host {
         self.is_lmtp = Some(true);
         self

@@ -97,7 +97,8 @@ impl Message {
     }
 
     /// Gives up the whole message at the first refused recipient, instead of
-    /// going on with the others.
+    /// going on with the others. In LMTP each recipient has a reply to the content, too,
+    /// where some can have it already when another is refused: then it is partial.
     pub fn all_or_nothing(mut self) -> Message {
         self.terms_mut().all_or_nothing = true;
         self

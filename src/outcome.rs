@@ -52,8 +52,8 @@ pub enum ClientReason {
     Content(ContentError),
     /// It needs an extension that the server, or this client, lacks.
     MissingExtension(Extension),
-    /// It needs REQUIRETLS (RFC 8689), and its session has no TLS: an offer counts for
-    /// nothing there.
+    /// It needs REQUIRETLS (RFC 8689), and its session has no TLS, or none with a server
+    /// that is known to be the right one: an offer counts for nothing there.
     NoTls,
     /// Its content is larger than the server takes (SIZE, RFC 1870 §4).
     TooLarge {
@@ -80,7 +80,8 @@ impl fmt::Display for ClientReason {
                 write!(f, "the message needs {}, which is not to be had", extension.keyword())
             }
             ClientReason::NoTls => {
-                write!(f, "the message needs {}, and the session has no TLS", Extension::RequireTls.keyword())
+                let keyword = Extension::RequireTls.keyword();
+                write!(f, "the message needs {keyword}, and the session has no verified TLS")
             }
             ClientReason::TooLarge { size, limit } => {
                 write!(f, "the message has {size} octets, and the server takes {limit}")
@@ -312,7 +313,7 @@ mod tests {
                 ClientReason::MissingExtension(Extension::RequireTls),
                 "the message needs REQUIRETLS, which is not to be had",
             ),
-            (ClientReason::NoTls, "the message needs REQUIRETLS, and the session has no TLS"),
+            (ClientReason::NoTls, "the message needs REQUIRETLS, and the session has no verified TLS"),
             (
                 ClientReason::TooLarge { size: 2_000, limit: 1_000 },
                 "the message has 2000 octets, and the server takes 1000",

@@ -298,6 +298,12 @@ impl Session {
         self.is_out_of_step
     }
 
+    /// Whether the first reply that has not been judged stands behind one to a content
+    /// in its flight.
+    pub(crate) fn is_behind_content(&self) -> bool {
+        self.replies.judged().any(Owed::is_last_of_content)
+    }
+
     /// Whether QUIT was sent.
     pub fn is_leaving(&self) -> bool {
         self.stage == Stage::Leaving

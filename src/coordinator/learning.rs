@@ -3,6 +3,7 @@
 
 use super::fate::Blame;
 use super::judge::Judge;
+use super::mail::Mail;
 use super::manners::{Lesson, Misstep, Style};
 use crate::event::Handler;
 use crate::extensions::ExtensionSet;
@@ -26,18 +27,26 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     pub(super) fn note_refusal(&mut self, tag: MailTag, step: Step, blame: Blame) {
         let Some(answer) = self.lane.session.answer() else { return };
         let code = answer.reply.code().as_u16();
-        let is_behind_content = self.lane.style == Style::Overlap && step == Step::Mail;
+        let is_command = matches!(step, Step::Rset | Step::Mail | Step::Rcpt);
+        let is_behind_content = is_command && self.lane.session.is_behind_content();
+        // A content without a recipient is out of place for some.
+        let has_accepted = self.lane.mail(tag).is_some_and(Mail::has_accepted);
+        let is_lost =
+            answer.is_chunk && !answer.is_of_many && self.lane.style == Style::Whole && has_accepted;
         if answer.is_chunk && matches!(code, 500 | 502) {
             self.learn(Misstep::Chunks);
-        } else if is_behind_content && matches!(code, 500 | 502 | 503) {
+        } else if is_behind_content && matches!(code, 500 | 502 | 503) || is_lost && code == 503 {
             self.learn(Misstep::Sequence);
-        } else if is_behind_content && code == 421 {
+        } else if is_behind_content && step == Step::Mail && code == 421 {
             // Or there are enough mails on this connection.
             self.learn(Misstep::Silence { was_begun: true, was_late: false });
         } else if blame == Blame::Parameters || (step == Step::Mail && matches!(code, 500 | 502 | 503)) {
             // Some servers say 500 or 503 of a parameter that they do not know.
             let host = self.lane.id.host;
-            let unasked = self.lane.mail(tag).map_or(ExtensionSet::EMPTY, |mail| mail.unasked);
+            let Some(mail) = self.lane.mail_mut(tag) else { return };
+            // Of those that the mail has itself, nobody knows which one it is.
+            mail.is_plain = mail.message.envelope().mail_parameters().is_some_and(|own| !own.is_empty());
+            let unasked = if mail.is_plain { ExtensionSet::EMPTY } else { mail.unasked };
             let manners = self.desk.manners.get_mut(host as usize);
             let news = manners.map_or(ExtensionSet::EMPTY, |manners| manners.refused(unasked));
             self.desk.lessons.extend(news.iter().map(|extension| (host, Lesson::Extension(extension))));

@@ -152,6 +152,9 @@ pub(super) struct Mail {
     pub(super) last_lane: Option<LaneId>,
     /// The step at which the last attempt ended.
     pub(super) last_step: Option<Step>,
+    /// Nothing that nobody asked for is said of it: it has parameters of its own, and
+    /// MAIL was refused for one or another.
+    pub(super) is_plain: bool,
     /// What it asks of any server, whatever its content; each attempt asks.
     pub(super) needs: ExtensionSet,
 }
@@ -176,6 +179,7 @@ impl Mail {
             shortages: 0,
             last_lane: None,
             last_step: None,
+            is_plain: false,
         }
     }
 

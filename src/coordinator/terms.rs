@@ -20,14 +20,17 @@ pub(super) struct Terms<'a> {
     offered: &'a Extensions,
     /// What of it the client takes up.
     used: ExtensionSet,
-    has_tls: bool,
+    /// Whether it is under TLS with a server that is who it should be.
+    is_verified: bool,
     host: &'a HostSettings,
 }
 
 impl<'a> Terms<'a> {
     pub(super) fn of(session: &'a Session, host: &'a HostSettings, manners: &Manners) -> Terms<'a> {
         let offered = session.extensions();
-        Terms { offered, used: offered.set().without(manners.lacks()), has_tls: session.has_tls(), host }
+        let knows_peer = host.security.is_verified() || !host.tls.settings().pins.is_empty();
+        let is_verified = session.has_tls() && knows_peer;
+        Terms { offered, used: offered.set().without(manners.lacks()), is_verified, host }
     }
 
     /// Why the client cannot send the mail to this server.
@@ -37,8 +40,8 @@ impl<'a> Terms<'a> {
         if !self.used.contains(Extension::Chunking) {
             offered = offered.without(Extension::Chunking.into());
         }
-        // Said first, for without TLS no server offers it.
-        if mail.needs.contains(Extension::RequireTls) && !self.has_tls {
+        // Said first, for without TLS no server offers it (RFC 8689 §4.2.1).
+        if mail.needs.contains(Extension::RequireTls) && !self.is_verified {
             return Some(ClientReason::NoTls);
         }
         if let Some(extension) = needs(mail, self.host).without(offered).iter().next() {
@@ -89,10 +92,13 @@ impl Wording {
         let (envelope, content) = (mail.message.envelope(), mail.message.content());
         let body = match content.body_kind() {
             Some(Body::SevenBit) => None,
+            kind @ Some(Body::BinaryMime) => kind,
+            _ if mail.is_plain => None,
             // What nobody has looked at may be anything.
             kind => kind.or(Some(Body::EightBitMime)),
         };
-        let size = if self.used.contains(Extension::Size) { content.size_estimate() } else { None };
+        let says_size = self.used.contains(Extension::Size) && !mail.is_plain;
+        let size = if says_size { content.size_estimate() } else { None };
         let line = MailLine::new(envelope.from())
             .size(size)
             .body(body)

@@ -199,6 +199,11 @@ impl Replies {
         Some((&entry.owed, entry.said.as_ref()?))
     }
 
+    /// Those that were judged in this flight.
+    pub(super) fn judged(&self) -> impl Iterator<Item = &Owed> {
+        self.list.get(..self.judged).unwrap_or_default().iter().map(|entry| &entry.owed)
+    }
+
     /// The one behind that, come or owed.
     pub(super) fn second(&self) -> Option<&Owed> {
         self.list.get(self.judged + 1).map(|entry| &entry.owed)

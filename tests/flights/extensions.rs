@@ -170,6 +170,20 @@ fn raw_parameters_are_sent_whatever_is_offered() {
 }
 
 #[test]
+fn a_refusal_of_a_mails_own_parameter_switches_nothing_off_for_others() {
+    let own = MailParameters::new().with_raw("XODD", Some("1")).unwrap();
+    let sink = server([Offer::Size, Offer::EightBitMime]);
+    let settings = builder(&Log::default()).host(host(&sink).threads(1));
+    let mail = |id| Message::new(envelope(), "grå\r\n").id(id);
+    let odd = mail(1).with_envelope(envelope().with_mail_parameters(own));
+    let summary = send_and_quit(settings, [mail(0), odd, mail(2)]);
+    // It is said twice: once without what nobody asked for.
+    assert_eq!((summary.mails.delivered, summary.mails.refused, summary.requeued), (2, 1, 1), "{summary}");
+    let said: Vec<String> = sink.mails().iter().map(|mail| mail.parameters.trim().to_owned()).collect();
+    assert_eq!(said, ["SIZE=6 BODY=8BITMIME"; 2]);
+}
+
+#[test]
 fn parameters_that_nobody_asked_for_never_burn_a_mail() {
     for code in [501, 555, 500, 503] {
         let sink = sink(|sink| {

@@ -88,9 +88,21 @@ fn tls_that_ends_at_a_server_without_requiretls_is_not_enough() {
 fn requiretls_offered_without_tls_is_not_used() {
     let sink = sink(|sink| counting(sink).ehlo_line("REQUIRETLS"));
     for security in [Security::None, Security::OpportunisticStartTls] {
-        let words = "refused: the message needs REQUIRETLS, and the session has no TLS";
+        let words = "refused: the message needs REQUIRETLS, and the session has no verified TLS";
         assert_eq!(send(&sink, host(&sink).security(security), requiring_tls()), Err(words.to_owned()));
     }
+}
+
+#[test]
+fn requiretls_is_not_asked_of_a_server_that_nobody_has_verified() {
+    let good = Authority::new().good();
+    let sink = sink(|sink| counting(sink).announce(Offer::RequireTls).starttls(good.identity()));
+    let words = "refused: the message needs REQUIRETLS, and the session has no verified TLS";
+    for security in [Security::StartTlsUnverified, Security::OpportunisticStartTlsUnverified] {
+        let sent = send(&sink, host(&sink).security(security), requiring_tls());
+        assert_eq!(sent, Err(words.to_owned()), "{security:?}");
+    }
+    assert_eq!(begun(&sink), 0);
 }
 
 #[test]

@@ -207,3 +207,55 @@ fn a_mail_that_mending_makes_too_large_is_refused_before_it_is_begun() {
         assert_eq!((mails, script.coordinator.summary(script.now).requeued), (2, 0));
     }
 }
+
+/// What becomes of eight mails at a server that says this to a command behind a
+/// content, or to a content behind an accepted recipient.
+fn broken_behind_contents(what: &'static str, text: &'static str) -> (Script, Pipeline) {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 4);
+    let mut is_behind = false;
+    script.serve(offering(CHUNKS, move |asked| {
+        let breaks = asked.what == what && (is_behind || what == "BDAT");
+        is_behind = asked.what == "BDAT" || (is_behind && !["greeting", "QUIT"].contains(&asked.what));
+        breaks.then_some(Does::Say(text))
+    }));
+    for ids in [1..=4, 5..=8] {
+        ids.for_each(|id| script.take(mail(id)));
+        script.finish();
+    }
+    let pipeline = script.coordinator.summary(script.now).hosts[0].pipeline;
+    (script, pipeline)
+}
+
+#[test]
+fn a_server_that_breaks_on_what_stands_behind_a_content_is_spoken_to_at_level_1() {
+    for (what, text) in [
+        ("RSET", "503 sequence\r\n"),
+        ("MAIL", "503 sequence\r\n"),
+        ("RCPT", "503 sequence\r\n"),
+        ("RCPT", "500 what\r\n"),
+        ("BDAT", "503 sequence\r\n"),
+    ] {
+        let (script, pipeline) = broken_behind_contents(what, text);
+        assert_eq!(pipeline, Pipeline::Envelope, "{what} {text}");
+        let outcomes = script.outcomes();
+        assert_eq!(outcomes.len(), 8, "{what} {text}");
+        assert!(
+            outcomes.iter().all(|told| (told.1, told.2) == ("delivered", 1)),
+            "{what} {text}: {outcomes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_content_that_had_no_recipient_and_is_out_of_place_ends_no_level() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 4);
+    script.serve(offering(CHUNKS, move |asked| match asked.what {
+        "RCPT" => Some(Does::Say("550 no\r\n")),
+        "BDAT" => Some(Does::Say("503 no recipients\r\n")),
+        _ => None,
+    }));
+    (1..=2).for_each(|id| script.take(mail(id)));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "refused", 1)]);
+    assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Full);
+}
