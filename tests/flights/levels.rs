@@ -1,12 +1,16 @@
 //! Levels and depth: all mails arrive once, whatever is sent together, and a server that does not
 //! stand it is spoken to more slowly from then on.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, mpsc};
 
+use smol::future;
 use smtp_bulk::sink::{Circumstance, Extension, Fault, Misdeed, Sink, Step as At};
-use smtp_bulk::{EventKind, Host, Pipeline, Step, Timeouts};
+use smtp_bulk::{Content, EventKind, Host, LaneId, Message, Pipeline, Step, Timeouts, Verdict};
 
-use crate::support::{Log, PATIENCE, SHORT, builder, check_accounts, host, mail, run, send_and_quit, sink};
+use crate::support::{
+    Log, PATIENCE, SHORT, builder, check_accounts, host, mail, run, send_and_quit, sink, text,
+};
 
 const LEVELS: [Pipeline; 3] = [Pipeline::Single, Pipeline::Envelope, Pipeline::Full];
 
@@ -136,4 +140,48 @@ fn a_connection_lost_in_a_deep_flight_puts_in_doubt_what_was_not_answered() {
     check_accounts(&summary, &log, &[&sink]);
     assert_eq!((summary.mails.delivered, summary.mails.in_doubt), (2, 3), "{summary}");
     assert_eq!(log.of_kind(EventKind::Hang)[0].step, Step::Content);
+}
+
+#[test]
+fn no_call_returns_while_a_server_waits_for_a_content() {
+    let sink = server(false, []);
+    let (tell, told) = smol::channel::unbounded();
+    let log = Log::deciding(move |event| {
+        if event.step == Step::Data || event.kind == EventKind::ReconnectPass {
+            tell.try_send(event.kind).unwrap();
+        }
+        Verdict::DEFAULT
+    });
+    // Contents are not there before this is dropped.
+    let (gate, shut) = mpsc::channel::<()>();
+    let shut = Arc::new(Mutex::new(shut));
+    let late = |id| {
+        let shut = Arc::clone(&shut);
+        let content = Content::blocking(move || {
+            let _ = shut.lock().unwrap().recv();
+            Ok(Box::new(io::Cursor::new(text(id))))
+        });
+        Message::new(mail(id).envelope().clone(), content).id(id)
+    };
+    run(async {
+        let settings = builder(&log).host(at_level(&sink, Pipeline::Full, 1).threads(2));
+        let mut mailer = settings.connect().await.unwrap();
+        (1..=2).for_each(|id| mailer.try_send(late(id)).unwrap());
+        let both_at_354 = async {
+            for _ in 0..2 {
+                assert_eq!(told.recv().await.unwrap(), EventKind::Pass);
+            }
+        };
+        let flushed = async { panic!("without a content: {:?}", mailer.flush().await) };
+        future::or(flushed, both_at_354).await;
+        let opened = async {
+            while told.recv().await.unwrap() != EventKind::ReconnectPass {}
+            drop(gate);
+            future::pending().await
+        };
+        let reconnected = mailer.reconnect(LaneId { host: 0, thread: 0 });
+        future::or(reconnected, opened).await.unwrap();
+        assert_eq!(mailer.summary().mails.delivered, 1, "the other lane's");
+        check_accounts(&mailer.quit().await.unwrap(), &log, &[&sink]);
+    });
 }

@@ -159,3 +159,36 @@ fn other_credentials_open_a_lane_anew_that_stands_at_a_354() {
     assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
     assert!(script.lane(lane(0, 0)).session().is_authenticated());
 }
+
+#[test]
+fn a_connection_lost_at_a_354_that_waited_for_the_next_mail_costs_no_attempt() {
+    let mut script = flights(1, DOTS, Pipeline::Full, 1);
+    script.coordinator.set_feeding(true);
+    script.take(mail(1));
+    script.settle();
+    script.step();
+    assert_eq!(script.progress.hungry, 1);
+    script.coordinator.set_feeding(false);
+    script.settle();
+    script.lane_mut(lane(0, 0)).session_mut().lost(crate::failure::Failure::Closed);
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+}
+
+#[test]
+fn no_envelope_goes_with_a_content_when_all_restart_at_the_batch_end() {
+    let mut script = flights(2, DOTS, Pipeline::Full, 1);
+    let mut orders = vec![Verdict::RESTART_AT_BATCH_END];
+    script.decide(move |event| {
+        let asked = event.lane.thread == 1 && event.step == Step::Mail;
+        if asked { orders.pop().unwrap_or_default() } else { Verdict::DEFAULT }
+    });
+    (1..=4).for_each(|id| script.take(mail(id)));
+    script.finish();
+    let said = script.said(lane(0, 0));
+    let alone = ["MAIL", "RCPT", "DATA", "content", "QUIT"];
+    assert_eq!(said[..5], alone, "{said:?}");
+    assert_eq!(script.lane(lane(0, 0)).connection(), 1);
+    let all = [(1, "delivered", 1), (2, "delivered", 2), (3, "delivered", 1), (4, "delivered", 1)];
+    assert_eq!(script.outcomes(), all);
+}

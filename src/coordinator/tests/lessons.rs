@@ -138,3 +138,57 @@ fn bdat_that_is_not_known_costs_no_other_mail_an_attempt() {
     let hangs = script.notes.seen.iter().filter(|seen| seen.kind == EventKind::Hang).count();
     assert_eq!(hangs, 0, "{:?}", script.mail_events());
 }
+
+#[test]
+fn a_connection_that_is_lost_where_level_2_has_worked_has_taught_nothing() {
+    for (offers, content) in [(CHUNKS, "BDAT"), (DOTS, "content")] {
+        let mut script = flights(1, offers, Pipeline::Full, 1);
+        let mut contents = 0;
+        script.serve(offering(offers, move |asked| {
+            contents += u32::from(asked.what == content);
+            (asked.what == content && contents == 2).then_some(Does::Close)
+        }));
+        script.coordinator.set_feeding(true);
+        (1..=2).for_each(|id| script.take(mail(id)));
+        script.run();
+        script.take(mail(3));
+        script.run();
+        script.coordinator.set_feeding(false);
+        script.finish();
+        let expected = [(1, "delivered", 1), (2, "in_doubt", 1), (3, "delivered", 1)];
+        assert_eq!(script.outcomes(), expected, "{content}");
+        assert_eq!(script.coordinator.take_lesson(), None, "{content}");
+        assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Full);
+    }
+}
+
+#[test]
+fn a_connection_found_closed_before_its_first_flight_has_taught_nothing() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    script.take(mail(1));
+    script.settle();
+    script.lane_mut(lane(0, 0)).session_mut().lost(crate::failure::Failure::Closed);
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+    assert_eq!(script.coordinator.take_lesson(), None);
+    assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Full);
+}
+
+#[test]
+fn a_server_that_says_behind_its_last_refusal_that_it_closes_has_taught_nothing() {
+    for (offers, level, what) in
+        [(DOTS, Pipeline::Envelope, "DATA"), (DOTS, Pipeline::Full, "DATA"), (CHUNKS, Pipeline::Full, "BDAT")]
+    {
+        let mut script = flights(1, offers, level, 1);
+        script.serve(offering(offers, move |asked| match asked.what {
+            "RCPT" => Some(Does::Say("550 no\r\n")),
+            _ if asked.what == what => Some(Does::Say("503 nobody\r\n421 closing\r\n")),
+            _ => None,
+        }));
+        script.take(mail(1));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "refused", 1)], "{what}");
+        assert_eq!(script.coordinator.take_lesson(), None, "{level:?} {what}");
+        assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, level);
+    }
+}
