@@ -192,3 +192,22 @@ fn a_server_that_says_behind_its_last_refusal_that_it_closes_has_taught_nothing(
         assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, level);
     }
 }
+
+#[test]
+fn a_server_that_does_not_stand_size_is_not_held_to_the_limit_it_states() {
+    const SIZED: &str = "250-mx.example\r\n250 SIZE 1000\r\n";
+    for refusal in ["555 what?\r\n", "501 what?\r\n"] {
+        let mut script = flights(1, SIZED, Pipeline::Single, 2);
+        let rule = move |asked: &Asked<'_>| asked.line.contains(" SIZE=").then_some(Does::Say(refusal));
+        script.serve(offering(SIZED, rule));
+        let large = |id| Message::new(mail(id).envelope().clone(), Content::from("x\r\n".repeat(400))).id(id);
+        script.take(large(1));
+        script.take(mail(2));
+        script.finish();
+        script.take(large(3));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "delivered", 1), (3, "delivered", 1)]);
+        let lesson = Lesson::Extension(crate::extensions::Extension::Size);
+        assert_eq!(script.coordinator.take_lesson(), Some((0, lesson)));
+    }
+}

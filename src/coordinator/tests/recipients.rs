@@ -110,6 +110,17 @@ fn a_refused_content_refuses_the_accepted_alone() {
     assert_eq!(script.outcomes(), [(1, "partial", 2)]);
 }
 
+#[test]
+fn domains_that_differ_in_case_alone_are_one_domain_of_a_limited_transaction() {
+    const LIMITED: &str = "250-mx.example\r\n250 LIMITS RCPTDOMAINMAX=1\r\n";
+    let mut script = flights(1, LIMITED, Pipeline::Single, 1);
+    script.take(mail_to(1, &["ann@example.net", "bob@Example.NET", "cy@example.org", "di@EXAMPLE.net"]));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+    let first = ["MAIL", "RCPT", "RCPT", "RCPT", "DATA", "content"];
+    assert_eq!(script.said(lane(0, 0)), [first.as_slice(), &WHOLE].concat());
+}
+
 // ---- in a flight --------------------------------------------------------------
 
 #[test]

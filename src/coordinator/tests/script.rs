@@ -541,6 +541,7 @@ impl Line<'_> {
                 "*" => "501 given up\r\n",
                 "" => "535 no\r\n",
                 "HELO" | "LHLO" | "MAIL" | "RCPT" | "RSET" | "NOOP" | "ETRN" => "250 ok\r\n",
+                "HELP" | "VRFY" | "EXPN" => "250 ok\r\n",
                 "BDAT" => {
                     let size = line.split(' ').nth(1).and_then(|size| size.parse().ok());
                     self.server.chunk = Some(size.expect("a size"));

@@ -211,6 +211,21 @@ fn behind_a_refused_chunk_nothing_is_sent_and_the_connection_is_given_up() {
 }
 
 #[test]
+fn a_2yz_to_the_last_chunk_behind_a_refused_one_is_not_believed() {
+    let mut talk = Talk::able();
+    let raw: &'static [u8] = vec![b'x'; 2 * FLIGHT_BUFFER].leak();
+    whole(&mut talk, [(A, Content::reader(move || Ok(Box::new(raw))))]);
+    let sent = String::from_utf8(talk.pour()).unwrap();
+    let between = sent.matches("BDAT ").count() - 2;
+    assert!(sent.contains(" LAST\r\n") && between > 0, "all of it is out");
+    talk.hear(&format!("250 ok\r\n250 ok\r\n452 full\r\n{}", "250 ok\r\n".repeat(between)));
+    assert!(talk.session.failure().is_none());
+    talk.hear("250 queued\r\n");
+    talk.failed(&unexpected(250), Step::Content);
+    assert!(talk.session.is_in_doubt(A) && !talk.session.has_answer(), "nobody knows what it took");
+}
+
+#[test]
 fn no_chunk_goes_beyond_what_the_server_takes() {
     // Its server says SIZE 1000.
     let mut talk = Talk::ready();
@@ -426,4 +441,26 @@ fn a_flight_of_many_recipients_keeps_their_replies_within_bounds() {
     }
     assert!(talk.session.is_over() && talk.session.failure().is_none(), "512 octets for each are kept");
     assert!(talk.session.text.len() <= reply::MAX_REPLY + MOST_OWED * 512);
+}
+
+#[test]
+fn the_replies_of_a_flight_have_a_bound_together_beyond_that_of_each() {
+    for surplus in [0, 1] {
+        let mut talk = Talk::able();
+        let to: ForwardPath = "bob@example.net".parse().unwrap();
+        let mut flight = talk.session.flight(talk.now);
+        (0..2).for_each(|place| flight.rcpt(RcptLine::new(&to), place));
+        talk.pour();
+        talk.hear(&format!("250 {}\r\n", "x".repeat(512 - 6 + surplus)));
+        let line = |separator| format!("250{separator}{}\r\n", "x".repeat(1024 - 6));
+        talk.hear(&line('-').repeat(reply::MAX_REPLY / 1024 - 1));
+        assert!(!talk.session.is_over());
+        talk.hear(&line(' '));
+        if surplus == 0 {
+            assert_eq!(talk.session.text.len(), reply::MAX_REPLY + 512);
+            assert_eq!(answers(&mut talk).len(), 2, "just as much as is kept");
+        } else {
+            talk.failed(&Failure::TooLong, Step::Rcpt);
+        }
+    }
 }
