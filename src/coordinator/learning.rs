@@ -37,8 +37,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             self.learn(Misstep::Chunks);
         } else if is_behind_content && matches!(code, 500 | 502 | 503) || is_lost && code == 503 {
             self.learn(Misstep::Sequence);
-        } else if is_behind_content && step == Step::Mail && code == 421 {
-            // Or there are enough mails on this connection.
+        } else if is_behind_content && step == Step::Mail && code == 421 && self.lane.style == Style::Overlap
+        {
+            // Or there are enough mails on this connection; behind a BDAT it is that.
             self.learn(Misstep::Silence { was_begun: true, was_late: false });
         } else if blame == Blame::Parameters || (step == Step::Mail && matches!(code, 500 | 502 | 503)) {
             // Some servers say 500 or 503 of a parameter that they do not know.

@@ -104,6 +104,7 @@ fn a_421_is_believed_for_all_that_stands_behind_it() {
     (1..=3).for_each(|id| script.take(mail(id)));
     script.finish();
     assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1), (3, "delivered", 1)]);
+    assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Full);
 }
 
 #[test]
