@@ -162,7 +162,8 @@ impl MailParameters {
     }
 
     /// The same, and every server on the way is to pass the mail on under verified TLS, or not at all
-    /// (RFC 8689). Needs REQUIRETLS, which servers offer under TLS alone.
+    /// (RFC 8689). Needs REQUIRETLS, which servers offer under TLS alone, and counts for something
+    /// where the server is verified, or has a [pin](crate::Tls::pin).
     #[must_use]
     pub fn with_require_tls(mut self) -> MailParameters {
         self.require_tls = true;
@@ -210,6 +211,12 @@ impl MailParameters {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == MailParameters::default()
+    }
+
+    /// Whether any of it is said to a server that offers these extensions.
+    pub(crate) fn are_said(&self, offered: ExtensionSet) -> bool {
+        let unsaid = self.needs().union(self.wishes()).without(offered);
+        self.raw().next().is_some() || unsaid != self.needs().union(self.wishes())
     }
 
     /// The extensions without which the mail must not be sent.

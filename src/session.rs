@@ -298,10 +298,11 @@ impl Session {
         self.is_out_of_step
     }
 
-    /// Whether the first reply that has not been judged stands behind one to a content
-    /// in its flight.
-    pub(crate) fn is_behind_content(&self) -> bool {
-        self.replies.judged().any(Owed::is_last_of_content)
+    /// Whether a content was accepted in this flight ahead of the first reply that has
+    /// not been judged.
+    pub(crate) fn is_behind_taken_content(&self) -> bool {
+        let mut contents = self.replies.judged().filter(|(owed, _)| owed.is_last_of_content());
+        contents.any(|(_, said)| said.code.is_completion())
     }
 
     /// Whether QUIT was sent.

@@ -228,7 +228,6 @@ fn begin(flight: &mut Flight<'_>, mail: &mut Mail, wording: Wording) {
     mail.course = Course::Begun;
 }
 
-/// `ahead` where the server lets chunks be sent without waiting for replies.
 fn ask_for(flight: &mut Flight<'_>, mail: &mut Mail, wording: Wording, place: u32) {
     if let Some(line) = wording.rcpt_line(mail, place) {
         flight.rcpt(line, place);
@@ -236,6 +235,7 @@ fn ask_for(flight: &mut Flight<'_>, mail: &mut Mail, wording: Wording, place: u3
     mail.asked_to = place + 1;
 }
 
+/// `ahead` where the server lets chunks be sent without waiting for replies.
 fn ask_for_content(flight: &mut Flight<'_>, stream: ContentStream, ahead: bool) {
     if stream.is_dotted() { flight.data_for(stream) } else { flight.chunks(stream, ahead) }
 }

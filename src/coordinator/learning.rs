@@ -27,15 +27,26 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     pub(super) fn note_refusal(&mut self, tag: MailTag, step: Step, blame: Blame) {
         let Some(answer) = self.lane.session.answer() else { return };
         let code = answer.reply.code().as_u16();
-        let is_command = matches!(step, Step::Rset | Step::Mail | Step::Rcpt);
-        let is_behind_content = is_command && self.lane.session.is_behind_content();
-        // A content without a recipient is out of place for some.
+        let style = self.lane.style;
+        let is_behind_content = match step {
+            Step::Mail if style == Style::Overlap => true,
+            // Behind one that was refused, that may be why.
+            Step::Rset | Step::Mail | Step::Rcpt => self.lane.session.is_behind_taken_content(),
+            _ => false,
+        };
+        let is_out_of_sequence = match step {
+            // The others are about an address that it does not know how to read.
+            Step::Rcpt => code == 503,
+            _ => matches!(code, 500 | 502 | 503),
+        };
+        // 503 to BDAT is in order where no recipient was accepted; behind one that was, the
+        // server has lost the transaction.
         let has_accepted = self.lane.mail(tag).is_some_and(Mail::has_accepted);
-        let is_lost =
-            answer.is_chunk && !answer.is_of_many && self.lane.style == Style::Whole && has_accepted;
+        let has_lost_transaction =
+            answer.is_chunk && code == 503 && !answer.is_of_many && style == Style::Whole && has_accepted;
         if answer.is_chunk && matches!(code, 500 | 502) {
             self.learn(Misstep::Chunks);
-        } else if is_behind_content && matches!(code, 500 | 502 | 503) || is_lost && code == 503 {
+        } else if is_behind_content && is_out_of_sequence || has_lost_transaction {
             self.learn(Misstep::Sequence);
         } else if is_behind_content && step == Step::Mail && code == 421 && self.lane.style == Style::Overlap
         {
@@ -44,10 +55,13 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         } else if blame == Blame::Parameters || (step == Step::Mail && matches!(code, 500 | 502 | 503)) {
             // Some servers say 500 or 503 of a parameter that they do not know.
             let host = self.lane.id.host;
+            let offered = self.lane.session.extensions().set();
             let Some(mail) = self.lane.mail_mut(tag) else { return };
-            // Of those that the mail has itself, nobody knows which one it is.
-            mail.is_plain = mail.message.envelope().mail_parameters().is_some_and(|own| !own.is_empty());
-            let unasked = if mail.is_plain { ExtensionSet::EMPTY } else { mail.unasked };
+            // Where the mail has some of its own, too, nobody knows which one it is.
+            let own = mail.message.envelope().mail_parameters();
+            let has_own = own.is_some_and(|own| own.are_said(offered));
+            mail.plain_at = has_own.then_some(host).or(mail.plain_at);
+            let unasked = if has_own { ExtensionSet::EMPTY } else { mail.unasked };
             let manners = self.desk.manners.get_mut(host as usize);
             let news = manners.map_or(ExtensionSet::EMPTY, |manners| manners.refused(unasked));
             self.desk.lessons.extend(news.iter().map(|extension| (host, Lesson::Extension(extension))));

@@ -152,9 +152,9 @@ pub(super) struct Mail {
     pub(super) last_lane: Option<LaneId>,
     /// The step at which the last attempt ended.
     pub(super) last_step: Option<Step>,
-    /// Nothing that nobody asked for is said of it: it has parameters of its own, and
-    /// MAIL was refused for one or another.
-    pub(super) is_plain: bool,
+    /// The host to which nothing is said of it that nobody asked for: it has parameters
+    /// of its own, and MAIL was refused there for one or another.
+    pub(super) plain_at: Option<u32>,
     /// What it asks of any server, whatever its content; each attempt asks.
     pub(super) needs: ExtensionSet,
 }
@@ -179,7 +179,7 @@ impl Mail {
             shortages: 0,
             last_lane: None,
             last_step: None,
-            is_plain: false,
+            plain_at: None,
         }
     }
 
@@ -199,6 +199,11 @@ impl Mail {
                 *recipient = Recipient::Pending;
             }
         }
+    }
+
+    /// Whether nothing that nobody asked for is said of it on its lane.
+    pub(super) fn is_plain(&self) -> bool {
+        self.last_lane.is_some_and(|lane| self.plain_at == Some(lane.host))
     }
 
     /// The next attempt is one at all recipients that are not final.

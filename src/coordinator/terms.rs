@@ -93,11 +93,11 @@ impl Wording {
         let body = match content.body_kind() {
             Some(Body::SevenBit) => None,
             kind @ Some(Body::BinaryMime) => kind,
-            _ if mail.is_plain => None,
+            _ if mail.is_plain() => None,
             // What nobody has looked at may be anything.
             kind => kind.or(Some(Body::EightBitMime)),
         };
-        let says_size = self.used.contains(Extension::Size) && !mail.is_plain;
+        let says_size = self.used.contains(Extension::Size) && !mail.is_plain();
         let size = if says_size { content.size_estimate() } else { None };
         let line = MailLine::new(envelope.from())
             .size(size)

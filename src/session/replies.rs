@@ -189,7 +189,16 @@ impl Replies {
 
     /// All that have come in this flight, those among them that were judged.
     pub(super) fn all_come(&self) -> impl Iterator<Item = (&Owed, &Said)> {
-        let come = self.list.get(..self.come).unwrap_or_default();
+        self.first(self.come)
+    }
+
+    /// Those that were judged in this flight.
+    pub(super) fn judged(&self) -> impl Iterator<Item = (&Owed, &Said)> {
+        self.first(self.judged)
+    }
+
+    fn first(&self, count: usize) -> impl Iterator<Item = (&Owed, &Said)> {
+        let come = self.list.get(..count).unwrap_or_default();
         come.iter().filter_map(|entry| Some((&entry.owed, entry.said.as_ref()?)))
     }
 
@@ -197,11 +206,6 @@ impl Replies {
     pub(super) fn first_come(&self) -> Option<(&Owed, &Said)> {
         let entry = self.list.get(self.judged).filter(|_| self.judged < self.come)?;
         Some((&entry.owed, entry.said.as_ref()?))
-    }
-
-    /// Those that were judged in this flight.
-    pub(super) fn judged(&self) -> impl Iterator<Item = &Owed> {
-        self.list.get(..self.judged).unwrap_or_default().iter().map(|entry| &entry.owed)
     }
 
     /// The one behind that, come or owed.

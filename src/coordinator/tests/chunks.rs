@@ -233,7 +233,6 @@ fn a_server_that_breaks_on_what_stands_behind_a_content_is_spoken_to_at_level_1(
         ("RSET", "503 sequence\r\n"),
         ("MAIL", "503 sequence\r\n"),
         ("RCPT", "503 sequence\r\n"),
-        ("RCPT", "500 what\r\n"),
         ("BDAT", "503 sequence\r\n"),
     ] {
         let (script, pipeline) = broken_behind_contents(what, text);
@@ -245,6 +244,24 @@ fn a_server_that_breaks_on_what_stands_behind_a_content_is_spoken_to_at_level_1(
             "{what} {text}: {outcomes:?}"
         );
     }
+}
+
+#[test]
+fn a_parameter_that_is_refused_in_a_whole_flight_ends_no_level() {
+    const SIZED: &str = "250-mx.example\r\n250-PIPELINING\r\n250-SIZE\r\n250 CHUNKING\r\n";
+    let mut script = flights(1, SIZED, Pipeline::Full, 4);
+    let mut has_mail = false;
+    script.serve(offering(SIZED, move |asked| {
+        has_mail = if asked.what == "MAIL" { !asked.line.contains("SIZE=") } else { has_mail };
+        let is_refused = !has_mail && ["MAIL", "RCPT", "BDAT"].contains(&asked.what);
+        is_refused.then_some(Does::Say("503 what is SIZE?\r\n"))
+    }));
+    (1..=4).for_each(|id| script.take(mail(id)));
+    script.finish();
+    assert!(script.outcomes().iter().all(|told| (told.1, told.2) == ("delivered", 1)));
+    assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Full);
+    let lesson = Lesson::Extension(crate::extensions::Extension::Size);
+    assert_eq!(script.coordinator.take_lesson(), Some((0, lesson)));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What a server does not stand in a flight is not done to it again, on any lane.
 
+use std::cell::RefCell;
+
 use super::*;
+use crate::parameters::{MailParameters, Ret};
 
 #[test]
 fn a_server_that_refuses_mail_behind_a_content_is_not_asked_so_again() {
@@ -209,5 +212,31 @@ fn a_server_that_does_not_stand_size_is_not_held_to_the_limit_it_states() {
         assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "delivered", 1), (3, "delivered", 1)]);
         let lesson = Lesson::Extension(crate::extensions::Extension::Size);
         assert_eq!(script.coordinator.take_lesson(), Some((0, lesson)));
+    }
+}
+
+#[test]
+fn a_mails_own_parameter_that_one_host_refuses_leaves_nothing_out_at_another() {
+    const SIZED: &str = "250-mx.example\r\n250 SIZE\r\n";
+    let own = |own: MailParameters| mail(1).envelope().clone().with_mail_parameters(own);
+    let raw = MailParameters::new().with_raw("XODD", Some("1")).unwrap();
+    // Of the second one nothing is said, as the server does not offer DSN.
+    for (own, learns) in [(own(raw), false), (own(MailParameters::new().with_ret(Ret::Full)), true)] {
+        let said = Rc::new(RefCell::new(Vec::new()));
+        let heard = Rc::clone(&said);
+        let mut script = Script::new(&[1, 1]);
+        script.serve(offering(SIZED, move |asked| {
+            if asked.what != "MAIL" {
+                return None;
+            }
+            heard.borrow_mut().push((asked.lane.host, asked.line.contains(" SIZE=")));
+            (asked.lane.host == 0 && asked.line.contains('=')).then_some(Does::Say("555 what?\r\n"))
+        }));
+        script.open();
+        script.take(mail(1).with_envelope(own));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+        assert_eq!(*said.borrow(), [(0, true), (1, true)]);
+        assert_eq!(script.coordinator.take_lesson().is_some(), learns);
     }
 }
