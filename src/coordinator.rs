@@ -41,7 +41,7 @@ use lane::Bench;
 pub use lane::{Lane, Link, Standing};
 pub use manners::Lesson;
 
-use crate::event::Handler;
+use crate::event::{Handler, SessionVerdict};
 use crate::host::{HostSettings, LaneId};
 use crate::message::Message;
 use crate::summary::Summary;
@@ -394,16 +394,21 @@ impl Coordinator {
         for lane in self.lanes.iter_mut().filter(|lane| lane.is_renewable()) {
             let is_mid_flight = !lane.session.is_over();
             let mut judge = Judge { lane, desk: &mut self.desk, handler: &mut *handler, now };
+            let mut said = SessionVerdict::Default;
             if judge.lane.is_judgeable() {
                 judge.judge();
             } else if is_mid_flight {
-                let said = judge.judge_answers();
-                judge.act_on_others(said);
+                said = judge.judge_answers();
             }
-            if judge.lane.session.has_doubt() {
+            let is_in_doubt = judge.lane.session.has_doubt();
+            if !is_in_doubt {
+                judge.release(false);
+            }
+            // Behind the reports, as always: a mail that is finished allows restarts anew.
+            judge.act_on_others(said);
+            if is_in_doubt {
                 continue;
             }
-            judge.release(false);
             lane.renew = false;
             let wait = std::mem::take(&mut lane.renew_wait);
             if !lane.is_being_opened() {

@@ -293,6 +293,43 @@ fn a_finished_mail_allows_restarts_again() {
 }
 
 #[test]
+fn a_mail_that_is_finished_in_a_flight_given_up_allows_restarts_again() {
+    for restart in [Verdict::RESTART_NOW, Verdict::RESTART_AT_BATCH_END] {
+        let change = |host: &mut HostSettings| {
+            host.pipeline = Pipeline::Envelope;
+            host.max_recipients = Some(1);
+        };
+        let mut script = Script::with(&[2], settings(|all| all.max_restarts = 1), change);
+        let mut begun = 0;
+        // The third time is the second recipient's, who has not been answered.
+        script.serve(offering(DOTS, move |asked| {
+            begun += u32::from(asked.what == "MAIL");
+            (asked.what == "RCPT" && begun == 3).then_some(Does::Hang)
+        }));
+        script.open();
+        let mut passed = 0;
+        script.decide(move |event| {
+            passed += u32::from(event.kind == EventKind::Pass && event.step == Step::Mail);
+            match (event.step, passed) {
+                (Step::Mail, 1) => Verdict::RESTART_NOW,
+                (Step::Mail, 3) => restart.drop_message(),
+                _ => Verdict::DEFAULT,
+            }
+        });
+        script.take(mail_to(1, &MANY[..2]));
+        script.coordinator.set_flushing(true);
+        script.run();
+        let (holder, other) = (lane(0, 1), lane(0, 0));
+        assert_eq!(script.lane(holder).held(), 1);
+        script.wire.clear();
+        script.coordinator.reconnect(holder);
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "partial", 2)]);
+        assert_eq!(script.said(other), [&["QUIT"][..], &EHLO].concat(), "{restart:?}");
+    }
+}
+
+#[test]
 fn a_restart_counts_every_reopening_once() {
     for code in [103, 203] {
         let verdict = Verdict::from_code(code).unwrap();
