@@ -244,7 +244,7 @@ impl Desk {
     ) -> bool {
         match fate {
             Fate::Again { cause, counted } => {
-                let counted = counted || mail.is_deferred();
+                let counted = counted || mail.is_deferred() || !mail.is_spared();
                 self.again(mail, &cause, counted, handler)
             }
             Fate::InDoubt(failure) if self.settings.resend_in_doubt => {
@@ -326,7 +326,7 @@ impl Desk {
             mail.attempts += 1;
             return self.report_each(mail, handler);
         }
-        let counted = mail.is_deferred();
+        let counted = mail.is_deferred() || (mail.has_blameless() && !mail.is_spared());
         // Each open recipient has a cause of its own; this one is for none.
         self.again(mail, &Cause::Expired, counted, handler)
     }

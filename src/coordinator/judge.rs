@@ -21,10 +21,6 @@ use crate::outcome::ClientReason;
 use crate::session::{MailTag, Step};
 use crate::timeouts::{SHORTAGE_WAIT, after};
 
-/// How often a mail may meet a shortage of the client's own before it counts as
-/// an attempt.
-const MOST_SHORTAGES: u32 = 60;
-
 /// One lane and what is needed to judge it.
 pub(super) struct Judge<'a, H: ?Sized> {
     pub(super) lane: &'a mut Lane,
@@ -315,13 +311,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let must_count = self.must_count(verdict);
         let Some(mut mail) = self.lane.take_mail(tag) else { return };
         mail.last_step = Some(step);
-        mail.shortages += u32::from(plan.is_shortage());
         let is_taken = matches!(plan, Plan::Delivered | Plan::RefusedByClient(_) | Plan::InDoubt);
         self.note_fate(is_taken);
-        let is_endless = plan.is_shortage() && mail.shortages > MOST_SHORTAGES;
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
-        let fate = fate(&plan, verdict, reply, failure, must_count || is_endless);
+        let fate = fate(&plan, verdict, reply, failure, must_count);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
             self.lane.setbacks = 0;
         }

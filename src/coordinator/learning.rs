@@ -29,6 +29,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let code = answer.reply.code().as_u16();
         let style = self.lane.style;
         let is_behind_content = match step {
+            // No other MAIL is sent in that style.
             Step::Mail if style == Style::Overlap => true,
             // Behind one that was refused, that may be why.
             Step::Rset | Step::Mail | Step::Rcpt => self.lane.session.is_behind_taken_content(),
@@ -48,8 +49,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             self.learn(Misstep::Chunks);
         } else if is_behind_content && is_out_of_sequence || has_lost_transaction {
             self.learn(Misstep::Sequence);
-        } else if is_behind_content && step == Step::Mail && code == 421 && self.lane.style == Style::Overlap
-        {
+        } else if step == Step::Mail && style == Style::Overlap && code == 421 {
             // Or there are enough mails on this connection; behind a BDAT it is that.
             self.learn(Misstep::Silence { was_begun: true, was_late: false });
         } else if blame == Blame::Parameters || (step == Step::Mail && matches!(code, 500 | 502 | 503)) {

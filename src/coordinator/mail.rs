@@ -21,6 +21,10 @@ const LONGEST_RCPT: usize = MAX_PATH + RCPT_FRAME + MAX_RCPT;
 /// Octets of RSET, and of DATA or BDAT, at the most.
 const MAX_CHUNK_LINE: usize = 32;
 
+/// How often a mail goes back without an attempt before it is counted as one. Where
+/// other mails pass, nothing else bounds how often this one comes back.
+const MOST_SPARED: u32 = 60;
+
 /// How far a recipient came.
 #[derive(Debug, Default)]
 pub(super) enum Recipient {
@@ -147,8 +151,8 @@ pub(super) struct Mail {
     /// Recipients that the server accepted in this transaction.
     accepted: u32,
     pub(super) attempts: u32,
-    /// Attempts that failed for want of descriptors of our own.
-    pub(super) shortages: u32,
+    /// Attempts that were not counted since a recipient was final.
+    spared: u32,
     pub(super) last_lane: Option<LaneId>,
     /// The step at which the last attempt ended.
     pub(super) last_step: Option<Step>,
@@ -176,7 +180,7 @@ impl Mail {
             asked_to: 0,
             accepted: 0,
             attempts: 0,
-            shortages: 0,
+            spared: 0,
             last_lane: None,
             last_step: None,
             plain_at: None,
@@ -286,6 +290,9 @@ impl Mail {
 
     pub(super) fn set(&mut self, position: u32, state: Recipient) {
         let is_accepted = matches!(state, Recipient::Accepted);
+        if !state.is_open() {
+            self.spared = 0;
+        }
         let before = self.recipients_mut().nth(position as usize);
         let Some(before) = before.map(|recipient| std::mem::replace(recipient, state)) else { return };
         self.accepted += u32::from(is_accepted);
@@ -317,6 +324,17 @@ impl Mail {
     /// are to be tried again.
     pub(super) fn is_deferred(&self) -> bool {
         self.has_open() && self.is_round_over()
+    }
+
+    /// Whether an attempt that failed for no fault of the mail's goes uncounted.
+    pub(super) fn is_spared(&mut self) -> bool {
+        self.spared = self.spared.saturating_add(1);
+        self.spared <= MOST_SPARED
+    }
+
+    /// Whether a recipient was refused for no fault of its own.
+    pub(super) fn has_blameless(&self) -> bool {
+        self.recipients().any(|recipient| matches!(recipient, Recipient::Blameless(_)))
     }
 
     pub(super) fn has_open(&self) -> bool {
@@ -351,6 +369,7 @@ impl Mail {
 
     /// Makes `ending` final for those in scope.
     pub(super) fn end(&mut self, scope: Scope, ending: &Ending) {
+        self.spared = 0;
         let (concerned, step) = (self.concerned(scope), self.last_step);
         for recipient in self.recipients_mut().filter(|recipient| concerned(recipient)) {
             *recipient = Recipient::Ended(Box::new(Ended { ending: ending.clone(), step }));

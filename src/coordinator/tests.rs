@@ -112,6 +112,20 @@ fn run_one_batch(script: &mut Script) {
     script.run();
 }
 
+/// Takes the mails from 1 up to this, as there is room for them, and runs them.
+fn deliver_others(script: &mut Script, last: u64) {
+    let mut next = 1;
+    while next <= last {
+        while next <= last && script.coordinator.has_room() {
+            script.take(mail(next));
+            next += 1;
+        }
+        script.run();
+        assert!(script.wait() || script.coordinator.has_room(), "all lanes are retired");
+    }
+    script.finish();
+}
+
 // ---- flights ------------------------------------------------------------------
 
 const DOTS: &str = "250-mx.example\r\n250 PIPELINING\r\n";

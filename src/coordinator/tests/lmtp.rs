@@ -118,3 +118,32 @@ fn a_refusal_under_104_that_blames_the_session_counts_an_attempt() {
     script.finish();
     assert_eq!(script.outcomes(), [(1, "abandoned", 3)]);
 }
+
+#[test]
+fn in_lmtp_a_recipient_that_is_blameless_each_time_is_not_tried_for_ever() {
+    let mut script = Script::with(&[4], BatchSettings::default(), |host| host.is_lmtp = true);
+    let mut accepted = [const { Vec::new() }; 4];
+    script.serve(move |asked| match asked.what {
+        "LHLO" => Some(Does::Say("250 mx.example\r\n")),
+        "MAIL" => {
+            accepted[asked.lane.thread as usize].clear();
+            None
+        }
+        "RCPT" => {
+            accepted[asked.lane.thread as usize].push(asked.line.contains("odd@"));
+            None
+        }
+        "content" => {
+            let accepted = &accepted[asked.lane.thread as usize];
+            let replies = accepted.iter().map(|odd| if *odd { "421 closing\r\n" } else { "250 ok\r\n" });
+            Some(Does::Say(replies.collect::<String>().leak()))
+        }
+        _ => None,
+    });
+    script.open();
+    script.take(mail_to(0, &["ann@x.example", "odd@x.example"]));
+    deliver_others(&mut script, 200);
+    assert_eq!((script.outcomes().len(), script.outcomes()[0]), (201, (0, "partial", 3)));
+    let told = script.notes.told.iter().find(|told| told.id == 0).unwrap();
+    assert_eq!(told.recipients, ["ann@x.example delivered", "odd@x.example abandoned"]);
+}

@@ -1,6 +1,7 @@
 //! Refusals: whom they are about, and what they cost mail and lane.
 
 use super::*;
+use crate::envelope::Envelope;
 
 #[test]
 fn a_refusal_for_good_is_final_at_once() {
@@ -238,4 +239,56 @@ fn content_that_fails_on_its_way_is_refused_by_the_client_and_closes() {
     assert_eq!(script.outcomes(), [(1, "refused", 1)]);
     assert_eq!(script.said(lane(0, 0)), [&["MAIL", "RCPT", "DATA"][..], &EHLO].concat());
     assert_eq!(script.mail_events().last(), Some(&(EventKind::Fail, Step::Content, 0)));
+}
+
+#[test]
+fn a_mail_that_its_server_blames_on_the_session_each_time_is_not_tried_for_ever() {
+    for (what, text) in [("MAIL", "503 what?\r\n"), ("RCPT", "500 what?\r\n"), ("RCPT", "421 closing\r\n")] {
+        let mut script = Script::new(&[4]);
+        script.open();
+        let tries = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&tries);
+        script.serve(move |asked| {
+            let is_meant = asked.what == what && asked.line.contains("odd@");
+            counted.set(counted.get() + u32::from(is_meant));
+            is_meant.then_some(Does::Say(text))
+        });
+        let odd = Envelope::parse("odd@example.org", ["odd@example.net"]).unwrap();
+        script.take(Message::new(odd, Content::from("text\r\n")).id(0));
+        deliver_others(&mut script, 200);
+        let outcomes = script.outcomes();
+        assert_eq!(
+            (outcomes.len(), outcomes[0], tries.get()),
+            (201, (0, "abandoned", 3), 63),
+            "{what} {text}"
+        );
+        assert!(script.notes.told.iter().all(|told| told.id != 0 || told.text.contains(&text[..3])));
+    }
+}
+
+#[test]
+fn a_mail_is_not_charged_for_what_came_between_its_recipients() {
+    for refusal in [None, Some("550 nobody\r\n")] {
+        let mut script = Script::with(&[1], BatchSettings::default(), |host| {
+            host.max_recipients = Some(1);
+            host.max_connect_failures = 1000;
+        });
+        script.open();
+        let mut mails = 0;
+        script.serve(move |asked| {
+            mails += u32::from(asked.what == "MAIL");
+            match asked.what {
+                "MAIL" if mails % 2 == 1 => Some(Does::Say("421 enough\r\n")),
+                "RCPT" => refusal.map(Does::Say),
+                _ => None,
+            }
+        });
+        let to: Vec<String> = (0..70).map(|number| format!("r{number}@example.net")).collect();
+        let envelope = Envelope::parse("news@example.org", &to).unwrap();
+        script.take(Message::new(envelope, Content::from("text\r\n")).id(0));
+        script.finish();
+        let outcome = if refusal.is_none() { "delivered" } else { "refused" };
+        assert_eq!(script.outcomes(), [(0, outcome, 1)]);
+        assert_eq!(script.notes.seen.iter().filter(|seen| seen.code == Some(421)).count(), 70);
+    }
 }
