@@ -291,7 +291,7 @@ impl Coordinator {
         // a mail that went on or a restart that was used up.
         let survey = loop {
             if std::mem::take(&mut self.desk.restart_now) {
-                self.restart_all();
+                self.restart_all(now, handler);
             }
             let survey = self.survey();
             if survey.renewable {
@@ -377,14 +377,15 @@ impl Coordinator {
     /// A callback's restart: every lane is opened anew. Those that are being
     /// opened are left to it, and nothing is counted against them, nor a
     /// second time against those that wait to be opened.
-    fn restart_all(&mut self) {
+    fn restart_all<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         self.desk.count_restart();
-        // One that was due at the end of the batch is done with it.
-        self.desk.restart_at_batch_end = false;
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_being_opened()) {
             lane.renew = true;
             lane.setbacks += u32::from(!lane.is_to_be_opened());
         }
+        self.renew_lanes(now, handler);
+        // One that was due at the end of the batch is done with it, whoever asked.
+        self.desk.restart_at_batch_end = false;
     }
 
     /// Opens anew the lanes for which that was decided. Their answers are

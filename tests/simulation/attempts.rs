@@ -5,6 +5,9 @@ use smtp_bulk::{EventKind, Step, Verdict};
 
 use super::model::Seen;
 
+/// How often a mail is spared an attempt.
+const MOST_SPARED: u32 = 60;
+
 /// For each mail the number that its next attempt has to bear.
 #[derive(Debug)]
 pub struct Attempts {
@@ -16,14 +19,24 @@ pub struct Attempts {
     refused: Vec<bool>,
     /// What the last event bore.
     last: Vec<u32>,
+    /// What went wrong with it. Of so much some counts that did not before.
+    setbacks: Vec<u32>,
+    /// MAIL was refused by what some servers say of a parameter, too.
+    suspected: Vec<bool>,
+    /// It has parameters that cannot be left out.
+    has_own: Vec<bool>,
     /// Several things may be answered at once, of which only some are told.
     flies: bool,
     resends: bool,
 }
 
 impl Attempts {
-    pub fn new(mails: usize, flies: bool, resends: bool) -> Attempts {
+    pub fn new(has_own: Vec<bool>, flies: bool, resends: bool) -> Attempts {
+        let mails = has_own.len();
         Attempts {
+            setbacks: vec![0; mails],
+            suspected: vec![false; mails],
+            has_own,
             expected: vec![None; mails],
             accepted: vec![false; mails],
             refused: vec![false; mails],
@@ -39,6 +52,7 @@ impl Attempts {
         // What is in doubt and sent again needs no event to cost an attempt.
         let is_next = self.resends || seen.attempt == last || seen.attempt == last + 1;
         assert!(is_next, "mail {mail}: attempt {} behind {last}", seen.attempt);
+        self.setbacks[mail] += u32::from(seen.kind != EventKind::Pass);
         if self.flies {
             return;
         }
@@ -52,7 +66,7 @@ impl Attempts {
         if seen.attempt > last {
             self.refused[mail] = false;
         }
-        if seen.verdict != Verdict::DEFAULT {
+        if seen.verdict != Verdict::DEFAULT || self.setbacks[mail] > MOST_SPARED {
             return;
         }
         self.expected[mail] = match (seen.kind, seen.step, seen.code) {
@@ -68,6 +82,12 @@ impl Attempts {
             }
             _ if self.refused[mail] => None,
             (EventKind::Pass, Step::Content, _) => Some(seen.attempt),
+            // Said again without what can be left out, it is charged for the rest.
+            (EventKind::Fail, Step::Mail, Some(500 | 502 | 503))
+                if self.has_own[mail] && std::mem::replace(&mut self.suspected[mail], true) =>
+            {
+                None
+            }
             (EventKind::Fail, step, Some(code)) if blames_session(step, code) => Some(seen.attempt),
             (EventKind::Fail, Step::Mail | Step::Data | Step::Content, Some(400..=499)) => {
                 Some(seen.attempt + 1)

@@ -58,7 +58,7 @@ impl Effects {
         lanes: &[Lane],
         hosts: &[HostSettings],
         settings: &BatchSettings,
-        mails: usize,
+        has_own: Vec<bool>,
         flies: bool,
     ) -> Effects {
         let models = lanes.iter().map(|lane| {
@@ -86,7 +86,7 @@ impl Effects {
             restart_called: false,
             reconnects_called: Vec::new(),
             closing: false,
-            attempts: Attempts::new(mails, flies, settings.resend_in_doubt),
+            attempts: Attempts::new(has_own, flies, settings.resend_in_doubt),
             flies,
         }
     }
@@ -347,22 +347,29 @@ impl Effects {
         if ended && std::mem::take(&mut self.perhaps_pending) {
             strongest(Allowed::Perhaps);
         }
+        // A 203 does what a 103 has left for the end of the batch, whichever came first.
+        let has_now = |how: Allowed| {
+            let is_now = |seen: &Seen| seen.verdict.session == SessionVerdict::RestartNow;
+            seen.iter().any(|(seen, allowed)| is_now(seen) && *allowed == how)
+        };
+        let is_done = has_now(Allowed::Surely);
+        if is_done || has_now(Allowed::Perhaps) {
+            let is_pending = std::mem::take(&mut self.restart_pending) || self.perhaps_pending;
+            self.perhaps_pending = is_pending && !is_done;
+        }
         for (seen, allowed) in seen.iter().filter(|(seen, _)| is_restart(seen.verdict.session)) {
             let at_deal = seen.is_client && seen.step == Step::Mail;
             match (seen.verdict.session, *allowed) {
                 (_, Allowed::SurelyNot) => {}
-                (SessionVerdict::RestartNow, allowed) => {
-                    // It does what a 103 has left for the end of the batch.
-                    let pending = std::mem::take(&mut self.restart_pending) || self.perhaps_pending;
-                    self.perhaps_pending = pending && allowed == Allowed::Perhaps;
-                    strongest(allowed);
-                }
+                (SessionVerdict::RestartNow, allowed) => strongest(allowed),
                 (_, _) if at_deal || self.is_dealt_in_part => {
                     self.perhaps_pending = true;
                     strongest(Allowed::Perhaps);
                 }
                 (_, allowed) if ended || !self.batch_running => strongest(allowed),
-                (_, Allowed::Surely) => self.restart_pending = true,
+                // Where there were several settles, it may have come in a later one.
+                (_, _) if is_done => self.perhaps_pending |= self.is_in_parts,
+                (_, Allowed::Surely) if !has_now(Allowed::Perhaps) => self.restart_pending = true,
                 (_, _) => self.perhaps_pending = true,
             }
         }

@@ -13,6 +13,7 @@ use smtp_bulk::{Pipeline, Step};
 
 use super::accounts::Dialogue;
 use super::faults::{self, Conduct, Scene};
+use super::plan::PARAMETER_REFUSALS;
 use super::truth::{Place, Said};
 use content::Incoming;
 pub use door::is_implicit;
@@ -319,8 +320,11 @@ impl Peer {
             }
             return;
         }
+        if let Some(code) = scene.odds.raw.filter(|_| parameters.contains("XODD") && self.early.is_none()) {
+            return self.say(scene, Step::Mail, code, (None, None), Duration::ZERO);
+        }
         if !parameters.is_empty() && self.early.is_none() && scene.chance(scene.odds.parameters) {
-            let code = if scene.random.bool() { 555 } else { 501 };
+            let code = PARAMETER_REFUSALS[scene.random.usize(0..PARAMETER_REFUSALS.len())];
             return self.say(scene, Step::Mail, code, (None, None), Duration::ZERO);
         }
         if let Some(200..=299) = self.answer(scene, Step::Mail, 250, (None, None)) {

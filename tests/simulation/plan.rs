@@ -17,6 +17,9 @@ use smtp_bulk::{
 use super::accounts::Account;
 use crate::mended::mended;
 
+/// What servers say to parameters that they do not know.
+pub const PARAMETER_REFUSALS: [u16; 7] = [455, 500, 501, 502, 503, 504, 555];
+
 /// Bounds of each wait for a reply: longer than all delays that are no fault.
 const TIMEOUT_MS: std::ops::Range<u64> = 10_000..60_000;
 
@@ -97,6 +100,8 @@ pub struct Odds {
     pub overlap: f64,
     /// Parameters of MAIL are refused.
     pub parameters: f64,
+    /// What is said to a MAIL with a parameter that no extension is known for.
+    pub raw: Option<u16>,
 }
 
 /// What the callbacks tend to say.
@@ -128,6 +133,15 @@ pub struct MailPlan {
     pub to: Vec<String>,
     /// The content as it has to be stored; `None` when it can never be whole.
     pub expected: Option<Vec<u8>>,
+}
+
+impl MailPlan {
+    /// Whether MAIL has parameters that cannot be left out.
+    pub fn has_own(&self) -> bool {
+        let envelope = self.message.envelope();
+        let is_binary = self.message.content().body_kind() == Some(Body::BinaryMime);
+        !envelope.is_ascii() || is_binary || envelope.mail_parameters().is_some()
+    }
 }
 
 /// The run of one seed.
@@ -234,6 +248,8 @@ impl Plan {
             blind: odds(random) * 2.0,
             overlap: odds(random),
             parameters: odds(random) / 2.0,
+            raw: (random.u8(0..4) == 0)
+                .then(|| PARAMETER_REFUSALS[random.usize(0..PARAMETER_REFUSALS.len())]),
             ..self.odds.clone()
         };
     }
@@ -525,6 +541,7 @@ fn with_parameters(random: &mut Rng, envelope: Envelope) -> Envelope {
     let id = EnvelopeId::new("batch 17").expect("an id");
     let all = MailParameters::new().with_ret(if random.bool() { Ret::Full } else { Ret::Headers });
     let all = if random.bool() { all.with_envelope_id(id) } else { all };
+    let all = if random.u8(0..4) == 0 { all.with_raw("XODD", Some("1")).expect("a parameter") } else { all };
     let envelope = envelope.with_mail_parameters(all);
     if random.bool() {
         return envelope;

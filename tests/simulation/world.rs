@@ -102,7 +102,8 @@ impl World {
         let coordinator = Coordinator::new(plan.hosts, settings.clone(), epoch);
         let lanes = coordinator.lanes();
         logins.has_lanes(lanes);
-        let effects = Effects::new(lanes, &hosts, &settings, plan.mails.len(), plan.flies);
+        let has_own = plan.mails.iter().map(MailPlan::has_own).collect();
+        let effects = Effects::new(lanes, &hosts, &settings, has_own, plan.flies);
         let lane_hosts = lanes.iter().map(|lane| lane.host().clone()).collect();
         let wires = (0..lanes.len()).map(|lane| Wire::new(lane, epoch)).collect();
         World {

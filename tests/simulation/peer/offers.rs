@@ -97,6 +97,8 @@ impl Offers {
                 ("BODY", _) => self.eight_bit,
                 ("SMTPUTF8", "") => self.utf8,
                 ("RET" | "ENVID", _) => self.dsn,
+                // Raw ones are said to all.
+                ("XODD", _) => true,
                 _ => false,
             };
             assert!(is_offered, "{parameter} in MAIL to a server that offers {self:?}");
