@@ -207,16 +207,14 @@ impl MailParameters {
         self.raw.iter()
     }
 
+    pub(crate) fn has_raw(&self) -> bool {
+        self.raw().next().is_some()
+    }
+
     /// Whether none was asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == MailParameters::default()
-    }
-
-    /// Whether any of it is said to a server that offers these extensions.
-    pub(crate) fn are_said(&self, offered: ExtensionSet) -> bool {
-        let unsaid = self.needs().union(self.wishes()).without(offered);
-        self.raw().next().is_some() || unsaid != self.needs().union(self.wishes())
     }
 
     /// The extensions without which the mail must not be sent.

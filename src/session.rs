@@ -140,6 +140,8 @@ pub struct Session {
     failed_mail: MailTag,
     /// There was a reply too many, and none of this flight's is an answer.
     is_out_of_step: bool,
+    /// More than one reply was owed for the flight before.
+    was_pipelined: bool,
     /// The server has said that it will close, or the content was cut short.
     spent: bool,
     /// The connection is not to be used further when this flight is over.
@@ -181,6 +183,7 @@ impl Session {
             failed_at: Step::Idle,
             failed_mail: MailTag::default(),
             is_out_of_step: false,
+            was_pipelined: false,
             spent: false,
             is_worn: false,
             began: None,
@@ -298,11 +301,23 @@ impl Session {
         self.is_out_of_step
     }
 
-    /// Whether a content was accepted in this flight ahead of the first reply that has
-    /// not been judged.
-    pub(crate) fn is_behind_taken_content(&self) -> bool {
-        let mut contents = self.replies.judged().filter(|(owed, _)| owed.is_last_of_content());
-        contents.any(|(_, said)| said.code.is_completion())
+    /// Whether in this flight a content stands ahead of the first reply that has not
+    /// been judged, and not one whose MAIL was refused with it.
+    pub(crate) fn is_behind_content(&self) -> bool {
+        let mut has_begun = true;
+        self.replies.judged().any(|(owed, said)| {
+            has_begun = if owed.step == Step::Mail { said.code.is_completion() } else { has_begun };
+            has_begun && owed.is_last_of_content()
+        })
+    }
+
+    /// Whether it failed with nothing under way since a flight for which more than one
+    /// reply was owed.
+    pub(crate) fn has_failed_behind_pipelined(&self) -> bool {
+        match self.has_flight_begun() {
+            true => self.failed_at == Step::Idle && self.is_pipelined(),
+            false => self.was_pipelined,
+        }
     }
 
     /// Whether QUIT was sent.
@@ -416,6 +431,7 @@ impl Session {
         self.text.clear();
         self.text_judged = 0;
         self.parts.clear();
+        self.was_pipelined = self.is_pipelined();
         self.replies.restart();
         self.spoilt = None;
         self.parts.shrink_to(most);

@@ -222,9 +222,9 @@ fn envelope(
 }
 
 fn begin(flight: &mut Flight<'_>, mail: &mut Mail, wording: Wording) {
-    let (line, unasked) = wording.mail_line(mail);
+    let (line, said) = wording.mail_line(mail);
     flight.mail(line);
-    mail.unasked = unasked;
+    mail.said = said;
     mail.course = Course::Begun;
 }
 

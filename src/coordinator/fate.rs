@@ -32,15 +32,13 @@ impl Blame {
         if answer.is_pass() {
             return None;
         }
+        let is_mail = answer.step == Step::Mail;
         let is_command = answer.is_chunk || matches!(answer.step, Step::Mail | Step::Rcpt | Step::Data);
         Some(match code.as_u16() {
             421 => Blame::Session,
             _ if answer.step == Step::Rset => Blame::Session,
             _ if is_command && code.blames_session() => Blame::Session,
-            _ if answer.step == Step::Mail
-                && !mail.unasked.is_empty()
-                && is_about_parameters(answer.reply) =>
-            {
+            _ if is_mail && !mail.said.unasked.is_empty() && is_about_parameters(answer.reply) => {
                 Blame::Parameters
             }
             _ if answer.step == Step::Rcpt && mail.has_accepted() && is_too_many(answer.reply) => {
@@ -51,11 +49,21 @@ impl Blame {
     }
 }
 
-/// 555, or a 501 that does not say that it is about the address (RFC 5321
-/// §4.1.1.11, RFC 3463 §3.2).
+/// 455, 504, 555, x.5.4, or a 501 that does not say that it is about the address (RFC
+/// 5321 §4.2.2, RFC 3463 §3.2 and §3.6).
 fn is_about_parameters(reply: Reply<'_>) -> bool {
+    let enhanced = reply.enhanced().map(|code| (code.subject, code.detail));
+    match reply.code().as_u16() {
+        455 | 504 | 555 => true,
+        501 => enhanced.is_none_or(|(subject, _)| subject != 1),
+        _ => enhanced == Some((5, 4)),
+    }
+}
+
+/// A 500, 502 or 503 that does not say that it is about the address.
+pub(super) fn is_out_of_sequence(reply: Reply<'_>) -> bool {
     let is_address = reply.enhanced().is_some_and(|code| code.subject == 1);
-    reply.code().as_u16() == 555 || (reply.code().as_u16() == 501 && !is_address)
+    matches!(reply.code().as_u16(), 500 | 502 | 503) && !is_address
 }
 
 /// 452, 552 or x.5.3 (RFC 5321 §4.5.3.1.10, RFC 3463 §3.6).

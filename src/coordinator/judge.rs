@@ -121,6 +121,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     fn passed(&mut self, tag: MailTag, step: Step, recipient: u32) -> SessionVerdict {
         let verdict = self.consult_about_answer(EventKind::Pass);
+        self.note_acceptance(tag, step);
         if let Some(mail) = self.lane.mail_mut(tag) {
             match step {
                 Step::Rcpt => mail.set(recipient, Recipient::Accepted),
@@ -184,6 +185,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     fn refused(&mut self, tag: MailTag, step: Step, recipient: u32, blame: Blame) -> SessionVerdict {
         let verdict = self.consult_about_answer(EventKind::Fail);
+        let is_due_to_its_own = self.is_due_to_own_parameters(tag);
         self.note_refusal(tag, step, blame);
         if step == Step::Rcpt && blame == Blame::Session {
             self.set_refused(tag, recipient, step, blame, verdict);
@@ -195,7 +197,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             }
         } else {
             match blame {
-                Blame::Session | Blame::Parameters => Plan::Again { counted: false },
+                Blame::Session => Plan::Again { counted: is_due_to_its_own },
+                Blame::Parameters => Plan::Again { counted: false },
                 // Those who were left for another transaction would fare no better.
                 Blame::Mail { for_good: true } if step == Step::Mail => Plan::Refused(Scope::Open),
                 Blame::Mail { for_good: true } => Plan::Refused(Scope::Transaction),

@@ -1,6 +1,7 @@
 //! A message that has been taken, and how far it came with each recipient.
 
 use super::fate::Plan;
+use super::terms::Said;
 use crate::command::{MAX_MAIL, MAX_RCPT};
 use crate::envelope::{ForwardPath, MAX_PATH};
 use crate::event::Verdict;
@@ -130,6 +131,15 @@ struct Doubt {
     recipients: Vec<bool>,
 }
 
+/// Where MAIL was refused for a parameter, it is said again with those alone that
+/// cannot be left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Plain {
+    Nowhere,
+    At(u32),
+    Everywhere,
+}
+
 /// A message that has been taken. The first recipient's state is held in
 /// place, so that a mail to one needs no memory beyond the caller's.
 #[derive(Debug)]
@@ -143,8 +153,8 @@ pub(super) struct Mail {
     pub(super) tag: MailTag,
     pub(super) course: Course,
     pub(super) decided: Option<Box<Decided>>,
-    /// What of MAIL's parameters nobody asked for in this transaction.
-    pub(super) unasked: ExtensionSet,
+    /// MAIL's parameters in this transaction.
+    pub(super) said: Said,
     /// Recipients before this place were asked for in this transaction, or are not
     /// to be.
     pub(super) asked_to: u32,
@@ -156,9 +166,8 @@ pub(super) struct Mail {
     pub(super) last_lane: Option<LaneId>,
     /// The step at which the last attempt ended.
     pub(super) last_step: Option<Step>,
-    /// The host to which nothing is said of it that nobody asked for: it has parameters
-    /// of its own, and MAIL was refused there for one or another.
-    pub(super) plain_at: Option<u32>,
+    /// To whom nothing is said of it that nobody asked for.
+    plain: Plain,
     /// What it asks of any server, whatever its content; each attempt asks.
     pub(super) needs: ExtensionSet,
 }
@@ -176,14 +185,14 @@ impl Mail {
             tag: MailTag::default(),
             course: Course::Dealt,
             decided: None,
-            unasked: ExtensionSet::EMPTY,
+            said: Said::default(),
             asked_to: 0,
             accepted: 0,
             attempts: 0,
             spared: 0,
             last_lane: None,
             last_step: None,
-            plain_at: None,
+            plain: Plain::Nowhere,
         }
     }
 
@@ -196,7 +205,7 @@ impl Mail {
         self.decided = None;
         self.accepted = 0;
         self.asked_to = 0;
-        self.unasked = ExtensionSet::EMPTY;
+        self.said = Said::default();
         let is_over = self.is_round_over();
         for recipient in self.recipients_mut().filter(|recipient| recipient.is_open()) {
             if is_over || !matches!(recipient, Recipient::Deferred(_)) {
@@ -207,7 +216,21 @@ impl Mail {
 
     /// Whether nothing that nobody asked for is said of it on its lane.
     pub(super) fn is_plain(&self) -> bool {
-        self.last_lane.is_some_and(|lane| self.plain_at == Some(lane.host))
+        match self.plain {
+            Plain::Nowhere => false,
+            Plain::At(host) => self.last_lane.is_some_and(|lane| lane.host == host),
+            Plain::Everywhere => true,
+        }
+    }
+
+    /// MAIL was refused at its lane's host for one parameter or another.
+    pub(super) fn say_plainly(&mut self) {
+        let Some(lane) = self.last_lane else { return };
+        self.plain = match self.plain {
+            Plain::Nowhere => Plain::At(lane.host),
+            Plain::At(host) if host == lane.host => Plain::At(host),
+            Plain::At(_) | Plain::Everywhere => Plain::Everywhere,
+        };
     }
 
     /// The next attempt is one at all recipients that are not final.

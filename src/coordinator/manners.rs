@@ -22,7 +22,7 @@ pub(super) enum Style {
 
 impl Style {
     /// Whether this is how level 2 is spoken.
-    fn is_full(self) -> bool {
+    pub(super) fn is_full(self) -> bool {
         self >= Style::Overlap
     }
 }
@@ -77,11 +77,13 @@ pub(super) struct Manners {
     is_proven: bool,
     /// Extensions that are not used although they are offered.
     lacks: ExtensionSet,
+    /// Those whose parameters MAIL was accepted with.
+    stands: ExtensionSet,
 }
 
 impl Manners {
     pub(super) fn new(most: Pipeline) -> Manners {
-        Manners { most, is_proven: false, lacks: ExtensionSet::EMPTY }
+        Manners { most, is_proven: false, lacks: ExtensionSet::EMPTY, stands: ExtensionSet::EMPTY }
     }
 
     /// How to speak to a server that offers this.
@@ -100,6 +102,16 @@ impl Manners {
     /// What is offered and not to be used.
     pub(super) fn lacks(&self) -> ExtensionSet {
         self.lacks
+    }
+
+    /// Of what the host has shown that it knows it.
+    pub(super) fn stands(&self) -> ExtensionSet {
+        self.stands
+    }
+
+    /// MAIL was accepted with parameters of these extensions.
+    pub(super) fn accepted(&mut self, parameters: ExtensionSet) {
+        self.stands = self.stands.union(parameters);
     }
 
     fn uses(&self, offered: &Extensions, extension: Extension) -> bool {

@@ -8,7 +8,7 @@ use crate::content::{Content, Framing};
 use crate::extensions::{Extension, ExtensionSet, Extensions};
 use crate::host::HostSettings;
 use crate::outcome::ClientReason;
-use crate::parameters::Body;
+use crate::parameters::{Body, MailParameters};
 use crate::session::Session;
 
 /// Recipients that every server has to take (RFC 5321 §4.5.3.1.8).
@@ -80,6 +80,34 @@ impl<'a> Terms<'a> {
     }
 }
 
+/// The parameters of a MAIL.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Said {
+    /// Nobody asked for these; the client adds them by itself.
+    pub(super) unasked: ExtensionSet,
+    /// The mail cannot do without these, or its sender wants them.
+    pub(super) asked: ExtensionSet,
+    /// There are such as no extension is known for.
+    pub(super) is_raw: bool,
+}
+
+impl Said {
+    /// Those of which the server has not shown yet that it stands them.
+    pub(super) fn beyond(self, stands: ExtensionSet) -> Said {
+        let (unasked, asked) = (self.unasked.without(stands), self.asked.without(stands));
+        Said { unasked, asked, ..self }
+    }
+
+    /// Whether there are some that the mail has itself.
+    pub(super) fn has_own(self) -> bool {
+        self.is_raw || !self.asked.is_empty()
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.unasked.is_empty() && !self.has_own()
+    }
+}
+
 /// What MAIL and RCPT say to one session's server.
 #[derive(Clone, Copy)]
 pub(super) struct Wording {
@@ -87,8 +115,8 @@ pub(super) struct Wording {
 }
 
 impl Wording {
-    /// MAIL for the mail, and which of its parameters nobody has asked for.
-    pub(super) fn mail_line<'m>(&self, mail: &'m Mail) -> (MailLine<'m>, ExtensionSet) {
+    /// MAIL for the mail, and what it says.
+    pub(super) fn mail_line<'m>(&self, mail: &'m Mail) -> (MailLine<'m>, Said) {
         let (envelope, content) = (mail.message.envelope(), mail.message.content());
         let body = match content.body_kind() {
             Some(Body::SevenBit) => None,
@@ -99,17 +127,27 @@ impl Wording {
         };
         let says_size = self.used.contains(Extension::Size) && !mail.is_plain();
         let size = if says_size { content.size_estimate() } else { None };
+        let is_utf8 = mail.needs.contains(Extension::SmtpUtf8);
+        let own = envelope.mail_parameters();
         let line = MailLine::new(envelope.from())
             .size(size)
             .body(body)
-            .utf8(mail.needs.contains(Extension::SmtpUtf8))
-            .parameters(envelope.mail_parameters())
+            .utf8(is_utf8)
+            .parameters(own)
             .offered(self.used);
-        let unasked = [
-            size.map(|_| Extension::Size),
-            body.filter(|body| *body == Body::EightBitMime).map(Body::extension),
-        ];
-        (line, unasked.into_iter().flatten().filter(|extension| self.used.contains(*extension)).collect())
+        let set = |them: [Option<Extension>; 2]| self.used.intersection(them.into_iter().flatten().collect());
+        let (needed, added) = match body {
+            Some(Body::BinaryMime) => (body, None),
+            body => (None, body),
+        };
+        let own = own.map_or(ExtensionSet::EMPTY, |own| own.needs().union(own.wishes()));
+        let said = Said {
+            unasked: set([size.map(|_| Extension::Size), added.map(Body::extension)]),
+            asked: set([needed.map(Body::extension), is_utf8.then_some(Extension::SmtpUtf8)])
+                .union(self.used.intersection(own)),
+            is_raw: envelope.mail_parameters().is_some_and(MailParameters::has_raw),
+        };
+        (line, said)
     }
 
     /// RCPT for the recipient at this place.

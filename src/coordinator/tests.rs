@@ -15,6 +15,7 @@ mod gate;
 mod lessons;
 mod lmtp;
 mod panics;
+mod parameters;
 mod recipients;
 mod refusals;
 mod script;

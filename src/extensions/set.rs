@@ -46,6 +46,12 @@ impl ExtensionSet {
         ExtensionSet(self.0 | others.0)
     }
 
+    /// Those that are among the `others`, too.
+    #[must_use]
+    pub const fn intersection(self, others: ExtensionSet) -> ExtensionSet {
+        ExtensionSet(self.0 & others.0)
+    }
+
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(self) -> bool {

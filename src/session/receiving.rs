@@ -86,6 +86,12 @@ impl Session {
         })
     }
 
+    /// Whether a content was refused in this flight.
+    fn has_refused_content(&self) -> bool {
+        let mut contents = self.replies.all_come().filter(|(owed, _)| owed.step == Step::Content);
+        contents.any(|(_, said)| !said.code.is_completion())
+    }
+
     fn unexpected(&mut self, code: ReplyCode) {
         self.fail(Failure::Unexpected(code));
         self.fall_out_of_step();
@@ -111,6 +117,11 @@ impl Session {
             return self.unexpected(code);
         }
         if !refused && !is_pass(owed.step, code) && !is_challenge(owed.step, code) {
+            return self.unexpected(code);
+        }
+        if owed.step == Step::Rset && matches!(code.as_u16(), 500 | 502) && self.has_refused_content() {
+            // Every server knows RSET: it reads the content as commands, and this is
+            // about one of its lines.
             return self.unexpected(code);
         }
         let is_spoilt = owed.step == Step::Content && self.spoilt == Some(owed.mail);

@@ -529,7 +529,10 @@ impl Scribe {
         };
         let is_believed = is_refusal || is_pass;
         let may_be_early = ask.step == Step::Content && is_refusal;
-        if !is_believed || !(ask.is_out || may_be_early) {
+        // Every server knows RSET: this one reads a content as commands.
+        let is_unknown = ask.step == Step::Rset && matches!(code, 500 | 502);
+        let is_anothers = is_unknown && self.has_refused_content();
+        if !is_believed || is_anothers || !(ask.is_out || may_be_early) {
             self.fall_out_of_step(truth, session);
             return None;
         }
@@ -553,7 +556,7 @@ impl Scribe {
         self.is_over |= is_unknown;
         if is_unknown {
             truth.refuses(&self.host, Refusal::Chunks);
-        } else if ask.step == Step::Mail && code >= 500 {
+        } else if ask.step == Step::Mail && (code >= 500 || code == 455) {
             truth.refuses(&self.host, Refusal::Parameters);
         }
         Some(ask.step)
@@ -614,6 +617,13 @@ impl Scribe {
             self.fall_out_of_step(truth, session);
         }
         self.is_over = true;
+    }
+
+    /// Whether a content was refused in this flight.
+    fn has_refused_content(&self) -> bool {
+        let flight = self.asks.iter().skip(self.flight_start);
+        let mut contents = flight.filter(|ask| ask.step == Step::Content);
+        contents.any(|ask| ask.heard.is_some_and(|(_, code)| code >= 400))
     }
 
     /// Whether all recipients of each content of this flight were refused, and so was

@@ -233,6 +233,7 @@ fn a_server_that_breaks_on_what_stands_behind_a_content_is_spoken_to_at_level_1(
         ("RSET", "503 sequence\r\n"),
         ("MAIL", "503 sequence\r\n"),
         ("RCPT", "503 sequence\r\n"),
+        ("RCPT", "500 what?\r\n"),
         ("BDAT", "503 sequence\r\n"),
     ] {
         let (script, pipeline) = broken_behind_contents(what, text);
@@ -247,21 +248,85 @@ fn a_server_that_breaks_on_what_stands_behind_a_content_is_spoken_to_at_level_1(
 }
 
 #[test]
-fn a_parameter_that_is_refused_in_a_whole_flight_ends_no_level() {
-    const SIZED: &str = "250-mx.example\r\n250-PIPELINING\r\n250-SIZE\r\n250 CHUNKING\r\n";
-    let mut script = flights(1, SIZED, Pipeline::Full, 4);
-    let mut has_mail = false;
-    script.serve(offering(SIZED, move |asked| {
-        has_mail = if asked.what == "MAIL" { !asked.line.contains("SIZE=") } else { has_mail };
-        let is_refused = !has_mail && ["MAIL", "RCPT", "BDAT"].contains(&asked.what);
-        is_refused.then_some(Does::Say("503 what is SIZE?\r\n"))
+fn a_server_that_breaks_on_a_recipient_alone_keeps_its_level() {
+    // Of two, or by an address that it cannot read.
+    for (to, text) in [(&THREE[..2], "503 log in for bob\r\n"), (&THREE[1..2], "500 5.1.3 what?\r\n")] {
+        let mut script = flights(1, CHUNKS, Pipeline::Full, 4);
+        script.serve(offering(CHUNKS, move |asked| asked.line.contains("bob").then_some(Does::Say(text))));
+        script.take(mail(1));
+        script.take(mail_to(2, to));
+        script.coordinator.set_flushing(true);
+        script.run();
+        assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Full, "{text}");
+    }
+}
+
+#[test]
+fn a_mail_refused_for_its_place_behind_a_refused_content_ends_level_2() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 4);
+    let mut contents = 0;
+    script.serve(offering(CHUNKS, move |asked| {
+        contents += u32::from(asked.what == "BDAT");
+        match asked.what {
+            "BDAT" if contents == 1 => Some(Does::Say("554 spam\r\n")),
+            "MAIL" if contents == 1 => Some(Does::Say("503 5.5.1 nested MAIL\r\n")),
+            _ => None,
+        }
     }));
-    (1..=4).for_each(|id| script.take(mail(id)));
+    (1..=3).for_each(|id| script.take(mail(id)));
     script.finish();
-    assert!(script.outcomes().iter().all(|told| (told.1, told.2) == ("delivered", 1)));
-    assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Full);
-    let lesson = Lesson::Extension(crate::extensions::Extension::Size);
-    assert_eq!(script.coordinator.take_lesson(), Some((0, lesson)));
+    assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "delivered", 1), (3, "delivered", 1)]);
+    assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+}
+
+#[test]
+fn a_server_that_reads_a_refused_content_as_commands_takes_no_mail_for_another() {
+    for unknown in ["503 nobody\r\n500 what?\r\n", "503 nobody\r\n502 what?\r\n"] {
+        let mut script = flights(1, CHUNKS, Pipeline::Full, 2);
+        let mut mails = 0;
+        script.serve(offering(CHUNKS, move |asked| {
+            mails += u32::from(asked.what == "MAIL");
+            match (asked.what, mails) {
+                ("RCPT", 1) => Some(Does::Say("550 no\r\n")),
+                // Its one line is a command, whose reply stands where RSET's should.
+                ("BDAT", 1) => Some(Does::Say(unknown)),
+                // The reply to the second one takes its time.
+                ("BDAT", 2) => Some(Does::Say("")),
+                _ => None,
+            }
+        }));
+        (1..=2).for_each(|id| script.take(mail(id)));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "in_doubt", 1), (2, "in_doubt", 1)]);
+        assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+    }
+}
+
+#[test]
+fn chunks_behind_a_refused_one_are_out_of_place_and_end_no_level() {
+    for is_lmtp in [false, true] {
+        let mut script = Script::with(&[1], BatchSettings::default(), |host| {
+            host.is_lmtp = is_lmtp;
+            host.pipeline = Pipeline::Full;
+        });
+        let mut chunks = 0;
+        script.serve(move |asked| match asked.what {
+            "EHLO" | "LHLO" => Some(Does::Say(CHUNKS)),
+            "BDAT" => {
+                chunks += 1;
+                // What is said of the first one comes when the second one is out.
+                let first = "552 5.2.2 over quota\r\n503 no transaction\r\n";
+                Some(Does::Say(["", first, "503 no transaction\r\n"][chunks.min(3) - 1]))
+            }
+            _ => None,
+        });
+        script.open();
+        let content = Content::reader(|| Ok(Box::new(std::io::Cursor::new(vec![b'x'; 200_000]))));
+        script.take(Message::new(mail(1).envelope().clone(), content).id(1));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "refused", 1)]);
+        assert_eq!(script.coordinator.take_lesson(), None);
+    }
 }
 
 #[test]

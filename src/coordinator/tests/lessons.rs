@@ -1,9 +1,6 @@
 //! What a server does not stand in a flight is not done to it again, on any lane.
 
-use std::cell::RefCell;
-
 use super::*;
-use crate::parameters::{MailParameters, Ret};
 
 #[test]
 fn a_server_that_refuses_mail_behind_a_content_is_not_asked_so_again() {
@@ -197,46 +194,108 @@ fn a_server_that_says_behind_its_last_refusal_that_it_closes_has_taught_nothing(
 }
 
 #[test]
-fn a_server_that_does_not_stand_size_is_not_held_to_the_limit_it_states() {
-    const SIZED: &str = "250-mx.example\r\n250 SIZE 1000\r\n";
-    for refusal in ["555 what?\r\n", "501 what?\r\n"] {
-        let mut script = flights(1, SIZED, Pipeline::Single, 2);
-        let rule = move |asked: &Asked<'_>| asked.line.contains(" SIZE=").then_some(Does::Say(refusal));
-        script.serve(offering(SIZED, rule));
-        let large = |id| Message::new(mail(id).envelope().clone(), Content::from("x\r\n".repeat(400))).id(id);
-        script.take(large(1));
-        script.take(mail(2));
+fn a_server_that_loses_what_comes_with_a_content_is_not_asked_so_again() {
+    let mut script = flights(1, DOTS, Pipeline::Full, 1);
+    let mut is_behind = false;
+    // MAIL and RCPT are accepted, and forgotten when the content has been stored.
+    script.serve(offering(DOTS, move |asked| {
+        let breaks = asked.what == "DATA" && is_behind;
+        let is_other = !["connect", "DATA"].contains(&asked.what);
+        is_behind = asked.what == "content" || (is_behind && is_other);
+        breaks.then_some(Does::Say("503 no transaction\r\n"))
+    }));
+    (1..=2).for_each(|id| script.take(mail(id)));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1)]);
+    assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+}
+
+#[test]
+fn a_reply_too_many_that_comes_late_teaches_the_same() {
+    let surplus = [
+        ("500 what?\r\n", Pipeline::Envelope),
+        ("250 ok\r\n", Pipeline::Envelope),
+        ("421 idle\r\n", Pipeline::Full),
+        ("451 timeout\r\n", Pipeline::Full),
+    ];
+    for (text, most) in surplus {
+        for is_at_rest in [false, true] {
+            let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+            script.take(mail(1));
+            script.finish();
+            if !is_at_rest {
+                script.take(mail(2));
+                script.settle();
+            }
+            let now = script.now;
+            script.lane_mut(lane(0, 0)).session_mut().receive(text.as_bytes(), now);
+            script.finish();
+            assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, most, "{text} {is_at_rest}");
+            assert!(script.outcomes().iter().all(|told| (told.1, told.2) == ("delivered", 1)));
+        }
+    }
+    // Where nothing was pipelined, it teaches nothing of that.
+    for is_at_rest in [false, true] {
+        let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+        if !is_at_rest {
+            script.take(mail(1));
+            script.settle();
+        }
+        let now = script.now;
+        script.lane_mut(lane(0, 0)).session_mut().receive(b"500 what?\r\n", now);
         script.finish();
-        script.take(large(3));
-        script.finish();
-        assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "delivered", 1), (3, "delivered", 1)]);
-        let lesson = Lesson::Extension(crate::extensions::Extension::Size);
-        assert_eq!(script.coordinator.take_lesson(), Some((0, lesson)));
+        assert_eq!(script.coordinator.take_lesson(), None);
     }
 }
 
 #[test]
-fn a_mails_own_parameter_that_one_host_refuses_leaves_nothing_out_at_another() {
-    const SIZED: &str = "250-mx.example\r\n250 SIZE\r\n";
-    let own = |own: MailParameters| mail(1).envelope().clone().with_mail_parameters(own);
-    let raw = MailParameters::new().with_raw("XODD", Some("1")).unwrap();
-    // Of the second one nothing is said, as the server does not offer DSN.
-    for (own, learns) in [(own(raw), false), (own(MailParameters::new().with_ret(Ret::Full)), true)] {
-        let said = Rc::new(RefCell::new(Vec::new()));
-        let heard = Rc::clone(&said);
-        let mut script = Script::new(&[1, 1]);
-        script.serve(offering(SIZED, move |asked| {
-            if asked.what != "MAIL" {
-                return None;
-            }
-            heard.borrow_mut().push((asked.lane.host, asked.line.contains(" SIZE=")));
-            (asked.lane.host == 0 && asked.line.contains('=')).then_some(Does::Say("555 what?\r\n"))
-        }));
-        script.open();
-        script.take(mail(1).with_envelope(own));
+fn data_refused_at_level_1_leaves_level_1() {
+    let mut script = flights(1, DOTS, Pipeline::Envelope, 1);
+    script.serve(offering(DOTS, once("DATA", Does::Say("503 what?\r\n"))));
+    script.take(mail(1));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+    assert_eq!(script.coordinator.take_lesson(), None);
+}
+
+#[test]
+fn a_server_that_refuses_every_mail_alike_ends_no_level() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 4);
+    script.serve(offering(CHUNKS, |asked| {
+        ["MAIL", "RCPT", "BDAT"].contains(&asked.what).then_some(Does::Say("503 log in\r\n"))
+    }));
+    (1..=4).for_each(|id| script.take(mail(id)));
+    script.finish();
+    assert!(script.notes.told.is_empty());
+    assert_eq!(script.coordinator.take_lesson(), None);
+}
+
+#[test]
+fn bdat_that_is_not_known_at_level_1_leaves_level_1() {
+    const BINARY: &str = "250-mx.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 BINARYMIME\r\n";
+    let mut script = flights(1, BINARY, Pipeline::Envelope, 1);
+    script.serve(offering(BINARY, |asked| (asked.what == "BDAT").then_some(Does::Say("502 what?\r\n"))));
+    let content = Content::reader(|| Ok(Box::new(std::io::Cursor::new(vec![b'x'; 200_000]))));
+    let content = content.body(crate::parameters::Body::BinaryMime);
+    script.take(Message::new(mail(1).envelope().clone(), content).id(1));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "refused", 1)]);
+    assert_eq!(script.coordinator.summary(script.now).hosts[0].pipeline, Pipeline::Envelope);
+}
+
+#[test]
+fn at_a_354_a_connection_found_closed_is_charged_to_the_mail_where_nothing_else_let_the_server_wait() {
+    for (level, attempts) in [(Pipeline::Envelope, 2), (Pipeline::Full, 1)] {
+        let mut script = flights(1, DOTS, level, 1);
+        script.take(mail(1));
+        script.coordinator.set_flushing(true);
+        script.settle();
+        script.sweep();
+        script.settle();
+        assert!(!script.lane(lane(0, 0)).session().has_flight_begun());
+        assert_eq!(script.lane(lane(0, 0)).session().step(), Step::Content);
+        script.lane_mut(lane(0, 0)).session_mut().lost(crate::failure::Failure::Closed);
         script.finish();
-        assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
-        assert_eq!(*said.borrow(), [(0, true), (1, true)]);
-        assert_eq!(script.coordinator.take_lesson().is_some(), learns);
+        assert_eq!(script.outcomes(), [(1, "delivered", attempts)], "{level:?}");
     }
 }

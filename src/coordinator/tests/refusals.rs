@@ -292,3 +292,20 @@ fn a_mail_is_not_charged_for_what_came_between_its_recipients() {
         assert_eq!(script.notes.seen.iter().filter(|seen| seen.code == Some(421)).count(), 70);
     }
 }
+
+#[test]
+fn rset_that_is_not_known_is_a_refusal_where_nothing_is_behind_it() {
+    let mut script = one();
+    let mut is_first = true;
+    script.serve(move |asked| match asked.what {
+        "RCPT" if std::mem::take(&mut is_first) => Some(Does::Say("550 nobody\r\n")),
+        "RSET" => Some(Does::Say("500 what?\r\n")),
+        _ => None,
+    });
+    script.take(mail(1));
+    script.run();
+    script.take(mail(2));
+    script.run();
+    assert!(script.mail_events().contains(&(EventKind::Fail, Step::Rset, 500)));
+    assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "delivered", 1)]);
+}
