@@ -384,7 +384,8 @@ impl Coordinator {
             lane.setbacks += u32::from(!lane.is_to_be_opened());
         }
         self.renew_lanes(now, handler);
-        // One that was due at the end of the batch is done with it, whoever asked.
+        // Whoever asked for one meanwhile, or for the end of the batch, has had it.
+        self.desk.restart_now = false;
         self.desk.restart_at_batch_end = false;
     }
 

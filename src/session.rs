@@ -142,6 +142,9 @@ pub struct Session {
     is_out_of_step: bool,
     /// More than one reply was owed for the flight before.
     was_pipelined: bool,
+    /// A chunk was refused in this flight, and in the one before.
+    has_refused_chunk: bool,
+    had_refused_chunk: bool,
     /// The server has said that it will close, or the content was cut short.
     spent: bool,
     /// The connection is not to be used further when this flight is over.
@@ -184,6 +187,8 @@ impl Session {
             failed_mail: MailTag::default(),
             is_out_of_step: false,
             was_pipelined: false,
+            has_refused_chunk: false,
+            had_refused_chunk: false,
             spent: false,
             is_worn: false,
             began: None,
@@ -432,6 +437,7 @@ impl Session {
         self.text_judged = 0;
         self.parts.clear();
         self.was_pipelined = self.is_pipelined();
+        self.had_refused_chunk = std::mem::take(&mut self.has_refused_chunk);
         self.replies.restart();
         self.spoilt = None;
         self.parts.shrink_to(most);

@@ -50,7 +50,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let lane = &mut *self.lane;
         lane.in_batch = !lane.mails.is_empty();
         lane.is_poised = false;
-        lane.style = Style::Single;
+        lane.forget_style();
         if std::mem::take(&mut lane.owes_dot) {
             // Nobody returns to the caller before the server has its content.
             lane.in_batch = true;
@@ -73,7 +73,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let (now, style) = (self.now, self.style());
         let Some((lane, manners)) = self.parties() else { return };
         lane.is_poised = false;
-        lane.style = Style::Single;
+        lane.forget_style();
         let mut mails = lane.mails.iter_mut();
         let Some(first) = mails.next() else { return };
         let mut flight = lane.session.flight(now);
@@ -222,9 +222,9 @@ fn envelope(
 }
 
 fn begin(flight: &mut Flight<'_>, mail: &mut Mail, wording: Wording) {
-    let (line, said) = wording.mail_line(mail);
+    let (line, stated) = wording.mail_line(mail);
     flight.mail(line);
-    mail.said = said;
+    mail.stated = stated;
     mail.course = Course::Begun;
 }
 

@@ -102,6 +102,8 @@ pub(super) struct Desk {
     pub(super) restart_at_batch_end: bool,
     /// Restarts by callbacks since a mail was finished last.
     restarts: u32,
+    /// Mails that were finished, modulo 2^32.
+    finished: u32,
     /// Since when a batch that is too short has waited.
     pub(super) waiting_since: Option<Instant>,
     /// What a callback panicked with; it goes on when all is settled.
@@ -130,6 +132,7 @@ impl Desk {
             restart_now: false,
             restart_at_batch_end: false,
             restarts: 0,
+            finished: 0,
             waiting_since: None,
             panic: None,
         }
@@ -244,7 +247,8 @@ impl Desk {
     ) -> bool {
         match fate {
             Fate::Again { cause, counted } => {
-                let counted = counted || mail.is_deferred() || !mail.is_spared();
+                let is_shortage = matches!(&cause, Cause::Content(_));
+                let counted = counted || mail.is_deferred() || mail.charge(self.finished, is_shortage);
                 self.again(mail, &cause, counted, handler)
             }
             Fate::InDoubt(failure) if self.settings.resend_in_doubt => {
@@ -326,7 +330,7 @@ impl Desk {
             mail.attempts += 1;
             return self.report_each(mail, handler);
         }
-        let counted = mail.is_deferred() || (mail.has_blameless() && !mail.is_spared());
+        let counted = mail.is_deferred() || (mail.has_blameless() && mail.charge(self.finished, false));
         // Each open recipient has a cause of its own; this one is for none.
         self.again(mail, &Cause::Expired, counted, handler)
     }
@@ -382,6 +386,7 @@ impl Desk {
         let finished = matches!(outcome, Outcome::Delivered(_) | Outcome::Partial | Outcome::Refused(_));
         if finished {
             self.restarts = 0;
+            self.finished = self.finished.wrapping_add(1);
         }
         let host = lane.and_then(|lane| self.hosts.get(lane.host as usize)).map(String::as_str);
         let report = Report { message, outcome, attempts, step, lane, host, endings };

@@ -9,7 +9,7 @@ use crate::content::ContentError;
 use crate::event::{MessageVerdict, SessionVerdict, Verdict};
 use crate::failure::Failure;
 use crate::outcome::{Cause, ClientReason, Outcome, RefusedBy};
-use crate::reply::Reply;
+use crate::reply::{EnhancedStatusCode, Reply};
 use crate::session::{Answer, Step};
 
 /// Whom a refusal is about.
@@ -38,7 +38,7 @@ impl Blame {
             421 => Blame::Session,
             _ if answer.step == Step::Rset => Blame::Session,
             _ if is_command && code.blames_session() => Blame::Session,
-            _ if is_mail && !mail.said.unasked.is_empty() && is_about_parameters(answer.reply) => {
+            _ if is_mail && !mail.stated.unasked.is_empty() && is_about_parameters(answer.reply) => {
                 Blame::Parameters
             }
             _ if answer.step == Step::Rcpt && mail.has_accepted() && is_too_many(answer.reply) => {
@@ -49,21 +49,21 @@ impl Blame {
     }
 }
 
-/// 455, 504, 555, x.5.4, or a 501 that does not say that it is about the address (RFC
-/// 5321 §4.2.2, RFC 3463 §3.2 and §3.6).
+/// 455, 501, 504, 555 (RFC 5321 §4.2.2) or x.5.4 (RFC 3463 §3.6).
 fn is_about_parameters(reply: Reply<'_>) -> bool {
-    let enhanced = reply.enhanced().map(|code| (code.subject, code.detail));
-    match reply.code().as_u16() {
-        455 | 504 | 555 => true,
-        501 => enhanced.is_none_or(|(subject, _)| subject != 1),
-        _ => enhanced == Some((5, 4)),
-    }
+    let is_invalid_argument = |code: EnhancedStatusCode| (code.subject, code.detail) == (5, 4);
+    let is_so = matches!(reply.code().as_u16(), 455 | 501 | 504 | 555);
+    (is_so || reply.enhanced().is_some_and(is_invalid_argument)) && !is_about_address(reply)
 }
 
-/// A 500, 502 or 503 that does not say that it is about the address.
+/// A 500, 502 or 503.
 pub(super) fn is_out_of_sequence(reply: Reply<'_>) -> bool {
-    let is_address = reply.enhanced().is_some_and(|code| code.subject == 1);
-    matches!(reply.code().as_u16(), 500 | 502 | 503) && !is_address
+    matches!(reply.code().as_u16(), 500 | 502 | 503) && !is_about_address(reply)
+}
+
+/// x.1.z (RFC 3463 §3.2).
+fn is_about_address(reply: Reply<'_>) -> bool {
+    reply.enhanced().is_some_and(|code| code.subject == 1)
 }
 
 /// 452, 552 or x.5.3 (RFC 5321 §4.5.3.1.10, RFC 3463 §3.6).

@@ -185,8 +185,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     fn refused(&mut self, tag: MailTag, step: Step, recipient: u32, blame: Blame) -> SessionVerdict {
         let verdict = self.consult_about_answer(EventKind::Fail);
-        let is_due_to_its_own = self.is_due_to_own_parameters(tag);
-        self.note_refusal(tag, step, blame);
+        let is_its_own_affair = self.note_refusal(tag, step, blame);
         if step == Step::Rcpt && blame == Blame::Session {
             self.set_refused(tag, recipient, step, blame, verdict);
         }
@@ -197,7 +196,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             }
         } else {
             match blame {
-                Blame::Session => Plan::Again { counted: is_due_to_its_own },
+                Blame::Session => Plan::Again { counted: is_its_own_affair },
                 Blame::Parameters => Plan::Again { counted: false },
                 // Those who were left for another transaction would fare no better.
                 Blame::Mail { for_good: true } if step == Step::Mail => Plan::Refused(Scope::Open),

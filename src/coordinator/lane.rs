@@ -73,6 +73,8 @@ pub struct Lane {
     pub(super) dealt: u32,
     /// How its current flight was put together.
     pub(super) style: Style,
+    /// How its last flight of several things was, before the current one.
+    pub(super) style_before: Style,
     /// The server waits for a content, of which it is not decided yet whether the
     /// next mail's envelope goes with it.
     pub(super) is_poised: bool,
@@ -130,6 +132,7 @@ impl Lane {
             share: 0,
             dealt: 0,
             style: Style::Single,
+            style_before: Style::Single,
             is_poised: false,
             refusals: 0,
             owes_dot: false,
@@ -376,6 +379,14 @@ impl Lane {
     pub(super) fn most_together(&self) -> u32 {
         let left = self.host.max_refusals.saturating_sub(self.refusals);
         if self.host.is_lmtp { u32::MAX } else { left.max(1) }
+    }
+
+    /// Another flight is put together.
+    pub(super) fn forget_style(&mut self) {
+        let before = std::mem::replace(&mut self.style, Style::Single);
+        if before != Style::Single {
+            self.style_before = before;
+        }
     }
 
     /// Whether so many mails were refused that three quarters of a flight are not left

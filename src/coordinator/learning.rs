@@ -3,11 +3,9 @@
 
 use super::fate::{Blame, is_out_of_sequence};
 use super::judge::Judge;
-use super::mail::Mail;
-use super::manners::{Lesson, Manners, Misstep, Style};
-use super::terms::Said;
+use super::manners::{Lesson, Misstep, Style};
+use super::terms::Stated;
 use crate::event::Handler;
-use crate::extensions::ExtensionSet;
 use crate::failure::Failure;
 use crate::reply::ReplyBuf;
 use crate::session::{Answer, MailTag, Step};
@@ -25,39 +23,45 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
     }
 
-    /// The reply that is judged is as it should be.
+    /// MAIL, or something else, was accepted.
     pub(super) fn note_acceptance(&mut self, tag: MailTag, step: Step) {
         let Some(mail) = self.lane.mail(tag).filter(|_| step == Step::Mail) else { return };
         if let Some(manners) = self.desk.manners.get_mut(self.lane.id.host as usize) {
-            manners.accepted(mail.said.asked.union(mail.said.unasked));
+            manners.accepted(mail.stated);
         }
     }
 
-    /// The reply that is judged is a refusal.
-    pub(super) fn note_refusal(&mut self, tag: MailTag, step: Step, blame: Blame) {
-        let Some(answer) = self.lane.session.answer() else { return };
+    /// The reply that is judged is a refusal. Says whether it is to be charged to the
+    /// mail though it blames the session.
+    pub(super) fn note_refusal(&mut self, tag: MailTag, step: Step, blame: Blame) -> bool {
+        let Some(answer) = self.lane.session.answer() else { return false };
         let code = answer.reply.code().as_u16();
         let is_overlapped = step == Step::Mail && self.lane.style == Style::Overlap;
+        // Some servers say 500 or 503 of a parameter that they do not know.
+        let suspects = self.suspects(tag).filter(|_| step == Step::Mail);
+        let may_mean_them = suspects.is_some() && is_out_of_sequence(answer.reply);
         if answer.is_chunk && matches!(code, 500 | 502) {
             self.learn(Misstep::Chunks);
-        } else if blame == Blame::Parameters || self.may_mean_parameters(tag, &answer) {
-            self.learn_of_parameters(tag);
+        } else if blame == Blame::Parameters || may_mean_them {
+            return self.learn_of_parameters(tag, suspects.unwrap_or_default());
         } else if self.breaks_sequence(tag, &answer) {
             self.learn(Misstep::Sequence);
         } else if is_overlapped && code == 421 {
             // Or there are enough mails on this connection; behind a BDAT it is that.
             self.learn(Misstep::Silence { was_begun: true, was_late: false });
         }
+        false
     }
 
     /// Whether it is about what stands ahead in its flight that this was refused.
     fn breaks_sequence(&self, tag: MailTag, answer: &Answer<'_>) -> bool {
         let lane = &*self.lane;
         let Some(mail) = lane.mail(tag) else { return false };
-        let is_refused_there = lane.session.is_behind_content() && is_out_of_sequence(answer.reply);
         match answer.step {
-            Step::Rset | Step::Mail => is_refused_there,
-            Step::Rcpt => is_refused_there && !mail.has_accepted(),
+            Step::Rcpt if mail.has_accepted() => false,
+            Step::Rset | Step::Mail | Step::Rcpt => {
+                is_out_of_sequence(answer.reply) && lane.session.is_behind_content()
+            }
             // Where no recipient was accepted, or a chunk was refused, it is in order.
             Step::Data | Step::Content => {
                 let is_lost = answer.reply.code().as_u16() == 503 && mail.decided.is_none();
@@ -67,40 +71,29 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
     }
 
-    /// Some servers say 500 or 503 of a parameter that they do not know. Of those that
-    /// were accepted before nobody need think it.
-    fn may_mean_parameters(&self, tag: MailTag, answer: &Answer<'_>) -> bool {
-        answer.step == Step::Mail && is_out_of_sequence(answer.reply) && !self.suspects(tag).is_empty()
+    /// The parameters of the mail's MAIL that its host has not accepted before, if any.
+    fn suspects(&self, tag: MailTag) -> Option<Stated> {
+        let manners = self.desk.manners.get(self.lane.id.host as usize)?;
+        let suspects = manners.suspects(self.lane.mail(tag)?.stated);
+        (!suspects.is_empty()).then_some(suspects)
     }
 
-    /// The parameters of the mail's MAIL that were not accepted before.
-    fn suspects(&self, tag: MailTag) -> Said {
-        let manners = self.desk.manners.get(self.lane.id.host as usize);
-        let stands = manners.map_or(ExtensionSet::EMPTY, Manners::stands);
-        self.lane.mail(tag).map_or(Said::default(), |mail| mail.said.beyond(stands))
-    }
-
-    /// Whether MAIL may well be refused for what the mail cannot leave out: it was said
-    /// again without all that it can.
-    pub(super) fn is_due_to_own_parameters(&self, tag: MailTag) -> bool {
-        let is_plain = self.lane.mail(tag).is_some_and(Mail::is_plain);
-        let Some(answer) = self.lane.session.answer().filter(|_| is_plain) else { return false };
-        self.may_mean_parameters(tag, &answer) && self.suspects(tag).has_own()
-    }
-
-    fn learn_of_parameters(&mut self, tag: MailTag) {
+    /// MAIL was refused for its parameters, or may have been. Says whether only those can
+    /// be meant that the mail cannot leave out: it was said with them alone, where others
+    /// are accepted.
+    fn learn_of_parameters(&mut self, tag: MailTag, suspects: Stated) -> bool {
         let host = self.lane.id.host;
-        let suspects = self.suspects(tag);
-        if let Some(mail) = self.lane.mail_mut(tag) {
-            mail.say_plainly();
-        }
-        // Where the mail has some of its own, too, nobody knows which one it is.
+        let Some(mail) = self.lane.mail_mut(tag) else { return false };
+        let was_plain = mail.is_plain();
+        mail.say_plainly();
+        let Some(manners) = self.desk.manners.get_mut(host as usize) else { return false };
         if suspects.has_own() {
-            return;
+            // Nobody knows which one it is.
+            return was_plain && manners.takes_mail();
         }
-        let manners = self.desk.manners.get_mut(host as usize);
-        let news = manners.map_or(ExtensionSet::EMPTY, |manners| manners.refused(suspects.unasked));
+        let news = manners.refused(suspects.unasked);
         self.desk.lessons.extend(news.iter().map(|extension| (host, Lesson::Extension(extension))));
+        false
     }
 
     /// A mail has left the lane; `is_taken` when it needs no RSET.
@@ -114,12 +107,10 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let session = &self.lane.session;
         let (was_begun, is_out_of_step) = (session.has_been_answered(), session.is_out_of_step());
         if session.has_failed_behind_pipelined() {
-            // Some say with another 4yz than 421 that they close.
-            let is_notice = |reply: &ReplyBuf| reply.code().is_transient();
             if let Failure::Unsolicited(reply) = failure
                 && !reply.as_ref().is_some_and(is_notice)
             {
-                self.learn_in(self.style(), Misstep::Replies);
+                self.learn_in(self.lane.style_before, Misstep::Replies);
             }
             return;
         }
@@ -148,4 +139,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             self.desk.lessons.push((host, lesson));
         }
     }
+}
+
+/// What servers say that are about to close a connection at rest: 421 should be it.
+fn is_notice(reply: &ReplyBuf) -> bool {
+    reply.code().is_transient() || matches!(reply.code().as_u16(), 221 | 554)
 }

@@ -1,7 +1,7 @@
 //! A message that has been taken, and how far it came with each recipient.
 
 use super::fate::Plan;
-use super::terms::Said;
+use super::terms::Stated;
 use crate::command::{MAX_MAIL, MAX_RCPT};
 use crate::envelope::{ForwardPath, MAX_PATH};
 use crate::event::Verdict;
@@ -22,8 +22,8 @@ const LONGEST_RCPT: usize = MAX_PATH + RCPT_FRAME + MAX_RCPT;
 /// Octets of RSET, and of DATA or BDAT, at the most.
 const MAX_CHUNK_LINE: usize = 32;
 
-/// How often a mail goes back without an attempt before it is counted as one. Where
-/// other mails pass, nothing else bounds how often this one comes back.
+/// How often a mail goes back without an attempt, while others are finished, before
+/// that counts as one. While none is, what is held against the lanes is the bound.
 const MOST_SPARED: u32 = 60;
 
 /// How far a recipient came.
@@ -131,8 +131,8 @@ struct Doubt {
     recipients: Vec<bool>,
 }
 
-/// Where MAIL was refused for a parameter, it is said again with those alone that
-/// cannot be left out.
+/// To which hosts MAIL is said without the parameters that nobody asked for, as it was
+/// refused there with them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Plain {
     Nowhere,
@@ -154,15 +154,18 @@ pub(super) struct Mail {
     pub(super) course: Course,
     pub(super) decided: Option<Box<Decided>>,
     /// MAIL's parameters in this transaction.
-    pub(super) said: Said,
+    pub(super) stated: Stated,
     /// Recipients before this place were asked for in this transaction, or are not
     /// to be.
     pub(super) asked_to: u32,
     /// Recipients that the server accepted in this transaction.
     accepted: u32,
     pub(super) attempts: u32,
-    /// Attempts that were not counted since a recipient was final.
+    /// Attempts that were not counted, while other mails were finished, since a
+    /// recipient of this one was final.
     spared: u32,
+    /// Mails that had been finished at the last of these.
+    finished_then: u32,
     pub(super) last_lane: Option<LaneId>,
     /// The step at which the last attempt ended.
     pub(super) last_step: Option<Step>,
@@ -185,11 +188,12 @@ impl Mail {
             tag: MailTag::default(),
             course: Course::Dealt,
             decided: None,
-            said: Said::default(),
+            stated: Stated::default(),
             asked_to: 0,
             accepted: 0,
             attempts: 0,
             spared: 0,
+            finished_then: 0,
             last_lane: None,
             last_step: None,
             plain: Plain::Nowhere,
@@ -205,7 +209,7 @@ impl Mail {
         self.decided = None;
         self.accepted = 0;
         self.asked_to = 0;
-        self.said = Said::default();
+        self.stated = Stated::default();
         let is_over = self.is_round_over();
         for recipient in self.recipients_mut().filter(|recipient| recipient.is_open()) {
             if is_over || !matches!(recipient, Recipient::Deferred(_)) {
@@ -223,7 +227,8 @@ impl Mail {
         }
     }
 
-    /// MAIL was refused at its lane's host for one parameter or another.
+    /// MAIL was refused at its lane's host for one parameter or another. Behind a second
+    /// host that does it is plain at all, or it would go back and forth.
     pub(super) fn say_plainly(&mut self) {
         let Some(lane) = self.last_lane else { return };
         self.plain = match self.plain {
@@ -349,10 +354,13 @@ impl Mail {
         self.has_open() && self.is_round_over()
     }
 
-    /// Whether an attempt that failed for no fault of the mail's goes uncounted.
-    pub(super) fn is_spared(&mut self) -> bool {
-        self.spared = self.spared.saturating_add(1);
-        self.spared <= MOST_SPARED
+    /// An attempt failed for no fault of the mail's, when so many mails were finished:
+    /// says whether it has to be counted all the same. A shortage of our own is held
+    /// against no lane either.
+    pub(super) fn charge(&mut self, finished: u32, is_shortage: bool) -> bool {
+        let have_passed = std::mem::replace(&mut self.finished_then, finished) != finished;
+        self.spared = self.spared.saturating_add(u32::from(have_passed || is_shortage));
+        self.spared > MOST_SPARED
     }
 
     /// Whether a recipient was refused for no fault of its own.

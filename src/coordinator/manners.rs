@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::terms::Stated;
 use crate::extensions::{Extension, ExtensionSet, Extensions};
 use crate::host::Pipeline;
 
@@ -79,11 +80,15 @@ pub(super) struct Manners {
     lacks: ExtensionSet,
     /// Those whose parameters MAIL was accepted with.
     stands: ExtensionSet,
+    /// Whether any MAIL was accepted, and one with raw parameters.
+    takes_mail: bool,
+    takes_raw: bool,
 }
 
 impl Manners {
     pub(super) fn new(most: Pipeline) -> Manners {
-        Manners { most, is_proven: false, lacks: ExtensionSet::EMPTY, stands: ExtensionSet::EMPTY }
+        let none = ExtensionSet::EMPTY;
+        Manners { most, is_proven: false, lacks: none, stands: none, takes_mail: false, takes_raw: false }
     }
 
     /// How to speak to a server that offers this.
@@ -104,14 +109,26 @@ impl Manners {
         self.lacks
     }
 
-    /// Of what the host has shown that it knows it.
-    pub(super) fn stands(&self) -> ExtensionSet {
-        self.stands
+    /// MAIL was accepted with these parameters.
+    pub(super) fn accepted(&mut self, stated: Stated) {
+        self.takes_mail = true;
+        self.takes_raw |= stated.has_raw;
+        self.stands = self.stands.union(stated.asked).union(stated.unasked);
     }
 
-    /// MAIL was accepted with parameters of these extensions.
-    pub(super) fn accepted(&mut self, parameters: ExtensionSet) {
-        self.stands = self.stands.union(parameters);
+    /// Which of a MAIL's parameters the host has never accepted. Of raw ones one is as
+    /// good as another.
+    pub(super) fn suspects(&self, stated: Stated) -> Stated {
+        Stated {
+            unasked: stated.unasked.without(self.stands),
+            asked: stated.asked.without(self.stands),
+            has_raw: stated.has_raw && !self.takes_raw,
+        }
+    }
+
+    /// Whether the host has accepted any MAIL.
+    pub(super) fn takes_mail(&self) -> bool {
+        self.takes_mail
     }
 
     fn uses(&self, offered: &Extensions, extension: Extension) -> bool {

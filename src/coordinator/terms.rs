@@ -80,27 +80,21 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// The parameters of a MAIL.
+/// Which parameters a MAIL has, by their extensions.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Said {
+pub(super) struct Stated {
     /// Nobody asked for these; the client adds them by itself.
     pub(super) unasked: ExtensionSet,
     /// The mail cannot do without these, or its sender wants them.
     pub(super) asked: ExtensionSet,
     /// There are such as no extension is known for.
-    pub(super) is_raw: bool,
+    pub(super) has_raw: bool,
 }
 
-impl Said {
-    /// Those of which the server has not shown yet that it stands them.
-    pub(super) fn beyond(self, stands: ExtensionSet) -> Said {
-        let (unasked, asked) = (self.unasked.without(stands), self.asked.without(stands));
-        Said { unasked, asked, ..self }
-    }
-
+impl Stated {
     /// Whether there are some that the mail has itself.
     pub(super) fn has_own(self) -> bool {
-        self.is_raw || !self.asked.is_empty()
+        self.has_raw || !self.asked.is_empty()
     }
 
     pub(super) fn is_empty(self) -> bool {
@@ -116,7 +110,7 @@ pub(super) struct Wording {
 
 impl Wording {
     /// MAIL for the mail, and what it says.
-    pub(super) fn mail_line<'m>(&self, mail: &'m Mail) -> (MailLine<'m>, Said) {
+    pub(super) fn mail_line<'m>(&self, mail: &'m Mail) -> (MailLine<'m>, Stated) {
         let (envelope, content) = (mail.message.envelope(), mail.message.content());
         let body = match content.body_kind() {
             Some(Body::SevenBit) => None,
@@ -141,13 +135,13 @@ impl Wording {
             body => (None, body),
         };
         let own = own.map_or(ExtensionSet::EMPTY, |own| own.needs().union(own.wishes()));
-        let said = Said {
+        let stated = Stated {
             unasked: set([size.map(|_| Extension::Size), added.map(Body::extension)]),
             asked: set([needed.map(Body::extension), is_utf8.then_some(Extension::SmtpUtf8)])
                 .union(self.used.intersection(own)),
-            is_raw: envelope.mail_parameters().is_some_and(MailParameters::has_raw),
+            has_raw: envelope.mail_parameters().is_some_and(MailParameters::has_raw),
         };
-        (line, said)
+        (line, stated)
     }
 
     /// RCPT for the recipient at this place.

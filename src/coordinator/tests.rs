@@ -113,7 +113,7 @@ fn run_one_batch(script: &mut Script) {
     script.run();
 }
 
-/// Takes the mails from 1 up to this, as there is room for them, and runs them.
+/// Takes the mails from 1 up to this, as soon as there is room for each, and runs them.
 fn deliver_others(script: &mut Script, last: u64) {
     let mut next = 1;
     while next <= last {
@@ -121,8 +121,12 @@ fn deliver_others(script: &mut Script, last: u64) {
             script.take(mail(next));
             next += 1;
         }
-        script.run();
-        assert!(script.wait() || script.coordinator.has_room(), "all lanes are retired");
+        script.sweep();
+        let is_over = script.coordinator.is_step_over();
+        script.settle();
+        if !is_over && !script.lanes().any(|lane| lane.link() == Link::Wanted) {
+            assert!(script.wait() || script.coordinator.has_room(), "all lanes are retired");
+        }
     }
     script.finish();
 }

@@ -86,12 +86,6 @@ impl Session {
         })
     }
 
-    /// Whether a content was refused in this flight.
-    fn has_refused_content(&self) -> bool {
-        let mut contents = self.replies.all_come().filter(|(owed, _)| owed.step == Step::Content);
-        contents.any(|(_, said)| !said.code.is_completion())
-    }
-
     fn unexpected(&mut self, code: ReplyCode) {
         self.fail(Failure::Unexpected(code));
         self.fall_out_of_step();
@@ -119,9 +113,10 @@ impl Session {
         if !refused && !is_pass(owed.step, code) && !is_challenge(owed.step, code) {
             return self.unexpected(code);
         }
-        if owed.step == Step::Rset && matches!(code.as_u16(), 500 | 502) && self.has_refused_content() {
-            // Every server knows RSET: it reads the content as commands, and this is
-            // about one of its lines.
+        let is_unknown = owed.step == Step::Rset && (500..=504).contains(&code.as_u16());
+        if is_unknown && self.is_pipelined() && (self.has_refused_chunk || self.had_refused_chunk) {
+            // Every server knows RSET: it reads the chunk as commands, and this is about
+            // one of its lines.
             return self.unexpected(code);
         }
         let is_spoilt = owed.step == Step::Content && self.spoilt == Some(owed.mail);
@@ -171,6 +166,7 @@ impl Session {
     /// the connection is given up when what was sent is answered: servers are known
     /// that read what is left of a chunk as commands.
     fn chunk_refused(&mut self, owed: Owed, code: ReplyCode) {
+        self.has_refused_chunk = true;
         // So does one that does not know BDAT, or not here.
         if matches!(code.as_u16(), 500 | 502) {
             self.fail_at(Step::Content, Failure::Unexpected(code));

@@ -530,8 +530,8 @@ impl Scribe {
         let is_believed = is_refusal || is_pass;
         let may_be_early = ask.step == Step::Content && is_refusal;
         // Every server knows RSET: this one reads a content as commands.
-        let is_unknown = ask.step == Step::Rset && matches!(code, 500 | 502);
-        let is_anothers = is_unknown && self.has_refused_content();
+        let is_unknown = ask.step == Step::Rset && (500..=504).contains(&code);
+        let is_anothers = is_unknown && session.is_pipelined() && self.has_refused_chunk();
         if !is_believed || is_anothers || !(ask.is_out || may_be_early) {
             self.fall_out_of_step(truth, session);
             return None;
@@ -619,11 +619,11 @@ impl Scribe {
         self.is_over = true;
     }
 
-    /// Whether a content was refused in this flight.
-    fn has_refused_content(&self) -> bool {
-        let flight = self.asks.iter().skip(self.flight_start);
-        let mut contents = flight.filter(|ask| ask.step == Step::Content);
-        contents.any(|ask| ask.heard.is_some_and(|(_, code)| code >= 400))
+    /// Whether a chunk was refused in this flight or the one before.
+    fn has_refused_chunk(&self) -> bool {
+        let both = self.asks.iter().filter(|ask| ask.flight + 1 >= self.flight);
+        let mut chunks = both.filter(|ask| ask.step == Step::Content && ask.piece != Piece::Whole);
+        chunks.any(|ask| ask.heard.is_some_and(|(_, code)| code >= 400))
     }
 
     /// Whether all recipients of each content of this flight were refused, and so was

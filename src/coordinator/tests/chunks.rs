@@ -281,7 +281,9 @@ fn a_mail_refused_for_its_place_behind_a_refused_content_ends_level_2() {
 
 #[test]
 fn a_server_that_reads_a_refused_content_as_commands_takes_no_mail_for_another() {
-    for unknown in ["503 nobody\r\n500 what?\r\n", "503 nobody\r\n502 what?\r\n"] {
+    for unknown in
+        ["503 nobody\r\n500 what?\r\n", "503 nobody\r\n502 what?\r\n", "503 nobody\r\n503 order\r\n"]
+    {
         let mut script = flights(1, CHUNKS, Pipeline::Full, 2);
         let mut mails = 0;
         script.serve(offering(CHUNKS, move |asked| {
@@ -300,6 +302,28 @@ fn a_server_that_reads_a_refused_content_as_commands_takes_no_mail_for_another()
         assert_eq!(script.outcomes(), [(1, "in_doubt", 1), (2, "in_doubt", 1)]);
         assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
     }
+}
+
+#[test]
+fn nor_does_it_where_that_comes_to_light_in_the_next_flight() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    let mut mails = 0;
+    script.serve(offering(CHUNKS, move |asked| {
+        mails += u32::from(asked.what == "MAIL");
+        match (asked.what, mails) {
+            ("RCPT", 1) => Some(Does::Say("550 no\r\n")),
+            ("BDAT", 1) => Some(Does::Say("503 nobody\r\n")),
+            ("RSET", 1) => Some(Does::Say("500 what?\r\n250 ok\r\n")),
+            ("BDAT", 2) => Some(Does::Say("")),
+            _ => None,
+        }
+    }));
+    for id in 1..=2 {
+        script.take(mail(id));
+        script.finish();
+    }
+    assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "in_doubt", 1)]);
+    assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
 }
 
 #[test]

@@ -217,6 +217,8 @@ fn a_reply_too_many_that_comes_late_teaches_the_same() {
         ("250 ok\r\n", Pipeline::Envelope),
         ("421 idle\r\n", Pipeline::Full),
         ("451 timeout\r\n", Pipeline::Full),
+        ("221 idle, bye\r\n", Pipeline::Full),
+        ("554 timeout, closing\r\n", Pipeline::Full),
     ];
     for (text, most) in surplus {
         for is_at_rest in [false, true] {
@@ -246,6 +248,20 @@ fn a_reply_too_many_that_comes_late_teaches_the_same() {
         script.finish();
         assert_eq!(script.coordinator.take_lesson(), None);
     }
+}
+
+#[test]
+fn a_reply_too_many_on_each_lane_ends_no_more_than_on_one() {
+    let mut script = flights(2, CHUNKS, Pipeline::Full, 1);
+    (1..=2).for_each(|id| script.take(mail(id)));
+    script.finish();
+    let now = script.now;
+    for thread in 0..2 {
+        script.lane_mut(lane(0, thread)).session_mut().receive(b"500 what?\r\n", now);
+    }
+    script.finish();
+    assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+    assert_eq!(script.coordinator.take_lesson(), None);
 }
 
 #[test]

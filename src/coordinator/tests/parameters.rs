@@ -56,6 +56,18 @@ fn whatever_blames_a_parameter_of_ours_burns_no_mail() {
 }
 
 #[test]
+fn what_is_about_the_address_is_not_about_a_parameter() {
+    for refusal in ["555 5.1.7 what?\r\n", "501 5.1.7 what?\r\n", "504 5.1.0 what?\r\n"] {
+        let mut script = flights(1, SIZED, Pipeline::Single, 1);
+        script.serve(offering(SIZED, refusing(" SIZE=", refusal)));
+        script.take(mail(1));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "refused", 1)], "{refusal}");
+        assert_eq!(script.coordinator.take_lesson(), None, "{refusal}");
+    }
+}
+
+#[test]
 fn a_parameter_that_was_accepted_before_is_left_out_of_one_mail_alone() {
     let mut script = flights(1, SIZED, Pipeline::Single, 1);
     let refusals = Rc::new(Cell::new(0));
@@ -109,21 +121,61 @@ fn a_mails_own_parameter_that_is_refused_ends_no_level() {
 }
 
 #[test]
+fn mails_with_parameters_of_their_own_show_what_a_server_does_not_stand() {
+    const DOTS_DSN: &str = "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n";
+    let ret = |id| {
+        let ret = mail(id).envelope().clone().with_mail_parameters(MailParameters::new().with_ret(Ret::Full));
+        mail(id).with_envelope(ret)
+    };
+    let own: [&dyn Fn(u64) -> Message; 2] = [&odd, &ret];
+    for own in own {
+        let mut script = flights(1, DOTS_DSN, Pipeline::Full, 1);
+        let mut is_behind = false;
+        script.serve(offering(DOTS_DSN, move |asked| {
+            let refuses = asked.what == "MAIL" && is_behind;
+            is_behind = asked.what == "content";
+            refuses.then_some(Does::Say("503 sequence\r\n"))
+        }));
+        (1..=2).for_each(|id| script.take(own(id)));
+        script.finish();
+        assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1)]);
+        assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+    }
+}
+
+#[test]
+fn a_host_that_takes_no_mail_at_all_burns_none_with_parameters_of_its_own() {
+    let mut script = flights(1, SIZED, Pipeline::Single, 1);
+    script.serve(offering(SIZED, when("MAIL", "503 5.5.1 log in first\r\n")));
+    script.take(odd(1));
+    script.finish();
+    assert!(script.progress.is_retired() && script.notes.told.is_empty());
+}
+
+#[test]
 fn what_may_be_for_a_parameter_of_ours_is_not_charged_to_a_mail_with_its_own() {
     let mut script = flights(1, SIZED, Pipeline::Single, 1);
-    let mut closings = 3;
+    let closing = Rc::new(Cell::new(0));
+    let closings = Rc::clone(&closing);
     script.serve(offering(SIZED, move |asked| match asked.what {
         "MAIL" if asked.line.contains(" SIZE=") => Some(Does::Say("503 what is SIZE?\r\n")),
         // Nor is this, however it is said.
-        "MAIL" if closings > 0 => {
-            closings -= 1;
+        "MAIL" if closings.get() > 0 => {
+            closings.set(closings.get() - 1);
             Some(Does::Say("421 closing\r\n"))
         }
         _ => None,
     }));
+    // One that has none, and is taken.
+    let content = Content::reader(|| Ok(Box::new(&b"text"[..])));
+    script.take(Message::new(mail(0).envelope().clone(), content).id(0));
+    script.run();
+    script.coordinator.set_flushing(true);
+    script.finish();
+    closing.set(3);
     script.take(odd(1));
     script.finish();
-    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+    assert_eq!(script.outcomes(), [(0, "delivered", 1), (1, "delivered", 1)]);
 }
 
 #[test]
@@ -138,10 +190,13 @@ fn a_mails_own_parameter_that_every_host_refuses_does_not_go_round() {
             rule(asked)
         }));
         script.open();
+        // Both take others.
+        (2..=3).for_each(|id| script.take(mail(id)));
+        script.finish();
         script.take(odd(1));
         script.finish();
-        assert_eq!(script.outcomes().len(), 1);
-        assert!(mails.get() <= 5, "{refusal} {}", mails.get());
+        assert_eq!(script.outcomes().len(), 3);
+        assert!(mails.get() <= 2 + 5, "{refusal} {}", mails.get());
     }
 }
 

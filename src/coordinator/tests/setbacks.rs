@@ -225,39 +225,40 @@ fn restarting_now_awaits_what_is_past_its_last_octet_and_puts_the_rest_back() {
 }
 
 #[test]
-fn what_is_restarted_now_is_not_restarted_again_at_the_batch_end() {
-    let mut script = Script::new(&[3]);
-    script.open();
-    // The last of three lanes asks for it as it is opened, the second one when it is
-    // given up, and the first is still to be answered.
-    let mut orders = vec![
-        (1, EventKind::Pass, Verdict::RESTART_AT_BATCH_END),
-        (2, EventKind::ReconnectPass, Verdict::RESTART_NOW),
-    ];
-    script.decide(move |event| {
-        let is_next =
-            |next: &mut (u32, EventKind, Verdict)| (next.0, next.1) == (event.lane.thread, event.kind);
-        orders.pop_if(is_next).map_or(Verdict::DEFAULT, |next| next.2)
-    });
-    script.serve(|asked| (asked.what == "content" && asked.lane.thread == 0).then_some(Does::Hang));
-    script.stuck = vec![lane(0, 2)];
-    script.coordinator.reconnect(lane(0, 2));
-    script.take(mail(1));
-    script.take(mail_to(2, &MANY));
-    script.coordinator.set_flushing(true);
-    script.run();
-    // The next reply is there, and not judged.
-    script.sweep();
-    assert!(script.lane(lane(0, 0)).session().has_doubt());
-    script.stuck.clear();
-    script.wire.clear();
-    script.run();
-    let now = script.now;
-    script.lane_mut(lane(0, 0)).session_mut().receive(b"250 queued\r\n", now);
-    script.exhaust();
-    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 2)]);
-    let opened = script.said(lane(0, 1)).iter().filter(|verb| **verb == "connect").count();
-    assert_eq!(opened, 1);
+fn what_is_restarted_now_is_not_restarted_again() {
+    for later in [Verdict::RESTART_AT_BATCH_END, Verdict::RESTART_NOW] {
+        let mut script = Script::new(&[3]);
+        script.open();
+        // The last of three lanes asks for it as it is opened, the second one when it is
+        // given up, and the first is still to be answered.
+        let mut orders =
+            vec![(1, EventKind::Pass, later), (2, EventKind::ReconnectPass, Verdict::RESTART_NOW)];
+        script.decide(move |event| {
+            let is_next =
+                |next: &mut (u32, EventKind, Verdict)| (next.0, next.1) == (event.lane.thread, event.kind);
+            orders.pop_if(is_next).map_or(Verdict::DEFAULT, |next| next.2)
+        });
+        script.serve(|asked| (asked.what == "content" && asked.lane.thread == 0).then_some(Does::Hang));
+        script.stuck = vec![lane(0, 2)];
+        script.coordinator.reconnect(lane(0, 2));
+        script.take(mail(1));
+        script.take(mail_to(2, &MANY));
+        script.coordinator.set_flushing(true);
+        script.run();
+        // The next reply is there, and not judged.
+        script.sweep();
+        assert!(script.lane(lane(0, 0)).session().has_doubt());
+        script.stuck.clear();
+        script.wire.clear();
+        script.run();
+        assert_eq!(script.lane(lane(0, 0)).setbacks, 1, "{later:?}");
+        let now = script.now;
+        script.lane_mut(lane(0, 0)).session_mut().receive(b"250 queued\r\n", now);
+        script.exhaust();
+        assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 2)]);
+        let opened = script.said(lane(0, 1)).iter().filter(|verb| **verb == "connect").count();
+        assert_eq!(opened, 1);
+    }
 }
 
 #[test]
