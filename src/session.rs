@@ -142,8 +142,9 @@ pub struct Session {
     is_out_of_step: bool,
     /// More than one reply was owed for the flight before.
     was_pipelined: bool,
-    /// A chunk was refused in this flight, and in the one before.
+    /// A chunk was refused in this flight, of a mail whose MAIL was not.
     has_refused_chunk: bool,
+    /// The same of the flight before.
     had_refused_chunk: bool,
     /// The server has said that it will close, or the content was cut short.
     spent: bool,

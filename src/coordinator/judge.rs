@@ -358,6 +358,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             self.lane.session.lost(Failure::Closed);
         }
         self.release(false);
+        self.lane.forget_style();
         if is_short && said == SessionVerdict::Default {
             return self.lane.reopen(self.now + SHORTAGE_WAIT, self.now);
         }

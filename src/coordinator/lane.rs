@@ -270,6 +270,7 @@ impl Lane {
         self.is_poised = false;
         self.owes_dot = false;
         self.refusals = 0;
+        (self.style, self.style_before) = (Style::Single, Style::Single);
         self.bytes += self.session.bytes_written();
         self.session.close();
         self.link = Link::Down;
@@ -381,7 +382,7 @@ impl Lane {
         if self.host.is_lmtp { u32::MAX } else { left.max(1) }
     }
 
-    /// Another flight is put together.
+    /// A flight is over, or another one is put together.
     pub(super) fn forget_style(&mut self) {
         let before = std::mem::replace(&mut self.style, Style::Single);
         if before != Style::Single {

@@ -6,6 +6,7 @@ use super::judge::Judge;
 use super::manners::{Lesson, Misstep, Style};
 use super::terms::Stated;
 use crate::event::Handler;
+use crate::extensions::ExtensionSet;
 use crate::failure::Failure;
 use crate::reply::ReplyBuf;
 use crate::session::{Answer, MailTag, Step};
@@ -23,7 +24,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
     }
 
-    /// MAIL, or something else, was accepted.
+    /// A step was accepted; of MAIL it is noted with which parameters.
     pub(super) fn note_acceptance(&mut self, tag: MailTag, step: Step) {
         let Some(mail) = self.lane.mail(tag).filter(|_| step == Step::Mail) else { return };
         if let Some(manners) = self.desk.manners.get_mut(self.lane.id.host as usize) {
@@ -38,14 +39,18 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let code = answer.reply.code().as_u16();
         let is_overlapped = step == Step::Mail && self.lane.style == Style::Overlap;
         // Some servers say 500 or 503 of a parameter that they do not know.
-        let suspects = self.suspects(tag).filter(|_| step == Step::Mail);
-        let may_mean_them = suspects.is_some() && is_out_of_sequence(answer.reply);
+        let may_mean_parameters = step == Step::Mail && is_out_of_sequence(answer.reply);
+        let suspects = self.suspects(tag);
         if answer.is_chunk && matches!(code, 500 | 502) {
             self.learn(Misstep::Chunks);
-        } else if blame == Blame::Parameters || may_mean_them {
-            return self.learn_of_parameters(tag, suspects.unwrap_or_default());
+        } else if blame == Blame::Parameters || (may_mean_parameters && !suspects.is_empty()) {
+            self.learn_of_parameters(suspects);
+            return self.leaves_out(tag);
         } else if self.breaks_sequence(tag, &answer) {
             self.learn(Misstep::Sequence);
+        } else if may_mean_parameters && self.lane.mail(tag).is_some_and(|mail| mail.stated.has_raw) {
+            // That others of these are accepted says nothing of this one.
+            return self.leaves_out(tag);
         } else if is_overlapped && code == 421 {
             // Or there are enough mails on this connection; behind a BDAT it is that.
             self.learn(Misstep::Silence { was_begun: true, was_late: false });
@@ -71,29 +76,30 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
     }
 
-    /// The parameters of the mail's MAIL that its host has not accepted before, if any.
-    fn suspects(&self, tag: MailTag) -> Option<Stated> {
-        let manners = self.desk.manners.get(self.lane.id.host as usize)?;
-        let suspects = manners.suspects(self.lane.mail(tag)?.stated);
-        (!suspects.is_empty()).then_some(suspects)
+    /// The parameters of the mail's MAIL that its host has not accepted before.
+    fn suspects(&self, tag: MailTag) -> Stated {
+        let manners = self.desk.manners.get(self.lane.id.host as usize);
+        let both = manners.zip(self.lane.mail(tag));
+        both.map_or(Stated::default(), |(manners, mail)| manners.suspects(mail.stated))
     }
 
-    /// MAIL was refused for its parameters, or may have been. Says whether only those can
-    /// be meant that the mail cannot leave out: it was said with them alone, where others
-    /// are accepted.
-    fn learn_of_parameters(&mut self, tag: MailTag, suspects: Stated) -> bool {
+    /// MAIL was refused for these parameters, or may have been.
+    fn learn_of_parameters(&mut self, suspects: Stated) {
+        // Where the mail has some of its own, too, nobody knows which one it is.
+        let unasked = if suspects.has_own() { ExtensionSet::EMPTY } else { suspects.unasked };
         let host = self.lane.id.host;
-        let Some(mail) = self.lane.mail_mut(tag) else { return false };
-        let was_plain = mail.is_plain();
-        mail.say_plainly();
-        let Some(manners) = self.desk.manners.get_mut(host as usize) else { return false };
-        if suspects.has_own() {
-            // Nobody knows which one it is.
-            return was_plain && manners.takes_mail();
-        }
-        let news = manners.refused(suspects.unasked);
+        let manners = self.desk.manners.get_mut(host as usize);
+        let news = manners.map_or(ExtensionSet::EMPTY, |manners| manners.refused(unasked));
         self.desk.lessons.extend(news.iter().map(|extension| (host, Lesson::Extension(extension))));
-        false
+    }
+
+    /// MAIL is said again without the parameters that can be left out. Says whether it was
+    /// already, so that only those can be meant that cannot, at a host that accepts others.
+    fn leaves_out(&mut self, tag: MailTag) -> bool {
+        let manners = self.desk.manners.get(self.lane.id.host as usize);
+        let Some((mail, manners)) = self.lane.mail_mut(tag).zip(manners) else { return false };
+        let was_plain = mail.say_plainly();
+        was_plain && mail.stated.has_own() && manners.takes_mail()
     }
 
     /// A mail has left the lane; `is_taken` when it needs no RSET.

@@ -22,8 +22,8 @@ const LONGEST_RCPT: usize = MAX_PATH + RCPT_FRAME + MAX_RCPT;
 /// Octets of RSET, and of DATA or BDAT, at the most.
 const MAX_CHUNK_LINE: usize = 32;
 
-/// How often a mail goes back without an attempt, while others are finished, before
-/// that counts as one. While none is, what is held against the lanes is the bound.
+/// How often a mail goes back without an attempt before that counts as one, where others
+/// are finished meanwhile. Where none is, what is held against the lanes is the bound.
 const MOST_SPARED: u32 = 60;
 
 /// How far a recipient came.
@@ -161,10 +161,10 @@ pub(super) struct Mail {
     /// Recipients that the server accepted in this transaction.
     accepted: u32,
     pub(super) attempts: u32,
-    /// Attempts that were not counted, while other mails were finished, since a
-    /// recipient of this one was final.
+    /// Attempts that went uncounted, those beyond the bound too, since a recipient was
+    /// final.
     spared: u32,
-    /// Mails that had been finished at the last of these.
+    /// Mails that had been finished at the first of these.
     finished_then: u32,
     pub(super) last_lane: Option<LaneId>,
     /// The step at which the last attempt ended.
@@ -227,15 +227,18 @@ impl Mail {
         }
     }
 
-    /// MAIL was refused at its lane's host for one parameter or another. Behind a second
-    /// host that does it is plain at all, or it would go back and forth.
-    pub(super) fn say_plainly(&mut self) {
-        let Some(lane) = self.last_lane else { return };
+    /// MAIL was refused at its lane's host for one parameter or another; says whether it
+    /// was plain there already. Behind a second host it is plain everywhere, or it would
+    /// go back and forth.
+    pub(super) fn say_plainly(&mut self) -> bool {
+        let was_plain = self.is_plain();
+        let Some(lane) = self.last_lane else { return was_plain };
         self.plain = match self.plain {
             Plain::Nowhere => Plain::At(lane.host),
             Plain::At(host) if host == lane.host => Plain::At(host),
             Plain::At(_) | Plain::Everywhere => Plain::Everywhere,
         };
+        was_plain
     }
 
     /// The next attempt is one at all recipients that are not final.
@@ -356,11 +359,13 @@ impl Mail {
 
     /// An attempt failed for no fault of the mail's, when so many mails were finished:
     /// says whether it has to be counted all the same. A shortage of our own is held
-    /// against no lane either.
+    /// against no lane, and always is in the end.
     pub(super) fn charge(&mut self, finished: u32, is_shortage: bool) -> bool {
-        let have_passed = std::mem::replace(&mut self.finished_then, finished) != finished;
-        self.spared = self.spared.saturating_add(u32::from(have_passed || is_shortage));
-        self.spared > MOST_SPARED
+        if self.spared == 0 {
+            self.finished_then = finished;
+        }
+        self.spared = self.spared.saturating_add(1);
+        self.spared > MOST_SPARED && (is_shortage || self.finished_then != finished)
     }
 
     /// Whether a recipient was refused for no fault of its own.

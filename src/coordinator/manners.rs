@@ -116,8 +116,8 @@ impl Manners {
         self.stands = self.stands.union(stated.asked).union(stated.unasked);
     }
 
-    /// Which of a MAIL's parameters the host has never accepted. Of raw ones one is as
-    /// good as another.
+    /// Which of a MAIL's parameters the host has never accepted. Where it has accepted
+    /// raw ones, none of them counts.
     pub(super) fn suspects(&self, stated: Stated) -> Stated {
         Stated {
             unasked: stated.unasked.without(self.stands),

@@ -132,8 +132,8 @@ impl MailerBuilder {
 
     /// Attempts that a message has before it is abandoned. Default: 3; at
     /// least 1. What is not the message's fault (421, a session that is to
-    /// blame) counts as none, while others pass the first 60 times;
-    /// docs/VERDICTS.md has the rule.
+    /// blame) counts as none, or only after 60 times: docs/VERDICTS.md has the
+    /// rule.
     pub fn max_attempts(mut self, attempts: u32) -> MailerBuilder {
         self.batch.max_attempts = attempts.max(1);
         self

@@ -166,7 +166,10 @@ impl Session {
     /// the connection is given up when what was sent is answered: servers are known
     /// that read what is left of a chunk as commands.
     fn chunk_refused(&mut self, owed: Owed, code: ReplyCode) {
-        self.has_refused_chunk = true;
+        // Behind a refused MAIL it is a matter of course.
+        let is_its_mail = |other: &Owed| other.step == Step::Mail && other.mail == owed.mail;
+        let its_mail = self.replies.all_come().find(|(other, _)| is_its_mail(other));
+        self.has_refused_chunk |= its_mail.is_none_or(|(_, said)| said.code.is_completion());
         // So does one that does not know BDAT, or not here.
         if matches!(code.as_u16(), 500 | 502) {
             self.fail_at(Step::Content, Failure::Unexpected(code));

@@ -619,11 +619,18 @@ impl Scribe {
         self.is_over = true;
     }
 
-    /// Whether a chunk was refused in this flight or the one before.
+    /// Whether a chunk was refused in this flight or the one before, and its MAIL was
+    /// not with it.
     fn has_refused_chunk(&self) -> bool {
+        let is_refused = |ask: &Ask| ask.heard.is_some_and(|(_, code)| code >= 400);
+        let has_begun = |chunk: &Ask| {
+            let mut flight = self.asks.iter().filter(|ask| ask.flight == chunk.flight);
+            !flight
+                .any(|ask| ask.step == Step::Mail && ask.transaction == chunk.transaction && is_refused(ask))
+        };
         let both = self.asks.iter().filter(|ask| ask.flight + 1 >= self.flight);
         let mut chunks = both.filter(|ask| ask.step == Step::Content && ask.piece != Piece::Whole);
-        chunks.any(|ask| ask.heard.is_some_and(|(_, code)| code >= 400))
+        chunks.any(|ask| is_refused(ask) && has_begun(ask))
     }
 
     /// Whether all recipients of each content of this flight were refused, and so was

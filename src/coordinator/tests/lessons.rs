@@ -251,6 +251,50 @@ fn a_reply_too_many_that_comes_late_teaches_the_same() {
 }
 
 #[test]
+fn a_reply_too_many_behind_a_verdict_is_about_the_flight_before_it() {
+    let mut script = flights(1, CHUNKS, Pipeline::Full, 1);
+    // The flight of one recipient at a time is not the one that it is about.
+    script.serve(offering(CHUNKS, once("RCPT", Does::Say("550 nobody\r\n"))));
+    script.take(mail_to(1, &MANY[..2]).all_or_nothing());
+    script.finish();
+    script.decide(at(EventKind::Pass, Step::Content, Verdict::BENCH));
+    script.take(mail(2));
+    script.finish();
+    let now = script.now;
+    script.lane_mut(lane(0, 0)).session_mut().receive(b"500 what?\r\n", now);
+    script.finish();
+    assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+}
+
+#[test]
+fn a_reply_too_many_is_not_about_a_connection_that_is_gone() {
+    let mut script = Script::with(&[1], BatchSettings::default(), |host| {
+        host.is_lmtp = true;
+        host.pipeline = Pipeline::Envelope;
+    });
+    let mut is_first = true;
+    script.serve(move |asked| match asked.what {
+        "LHLO" if std::mem::take(&mut is_first) => Some(Does::Say(DOTS)),
+        "LHLO" => Some(Does::Say("250 mx.example\r\n")),
+        "content" => Some(Does::Say("250 ok\r\n250 ok\r\n")),
+        _ => None,
+    });
+    script.open();
+    script.take(mail_to(1, &MANY[..2]));
+    script.finish();
+    script.coordinator.reconnect(lane(0, 0));
+    script.run();
+    // One command at a time, but two replies to the content.
+    script.take(mail_to(2, &MANY[..2]));
+    script.finish();
+    let now = script.now;
+    script.lane_mut(lane(0, 0)).session_mut().receive(b"500 what?\r\n", now);
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1)]);
+    assert_eq!(script.coordinator.take_lesson(), None);
+}
+
+#[test]
 fn a_reply_too_many_on_each_lane_ends_no_more_than_on_one() {
     let mut script = flights(2, CHUNKS, Pipeline::Full, 1);
     (1..=2).for_each(|id| script.take(mail(id)));
@@ -276,14 +320,16 @@ fn data_refused_at_level_1_leaves_level_1() {
 
 #[test]
 fn a_server_that_refuses_every_mail_alike_ends_no_level() {
-    let mut script = flights(1, CHUNKS, Pipeline::Full, 4);
-    script.serve(offering(CHUNKS, |asked| {
-        ["MAIL", "RCPT", "BDAT"].contains(&asked.what).then_some(Does::Say("503 log in\r\n"))
-    }));
-    (1..=4).for_each(|id| script.take(mail(id)));
-    script.finish();
-    assert!(script.notes.told.is_empty());
-    assert_eq!(script.coordinator.take_lesson(), None);
+    for refused in [&["MAIL", "RCPT", "BDAT"][..], &["MAIL", "RCPT", "BDAT", "RSET"]] {
+        let mut script = flights(1, CHUNKS, Pipeline::Full, 4);
+        script.serve(offering(CHUNKS, move |asked| {
+            refused.contains(&asked.what).then_some(Does::Say("503 log in\r\n"))
+        }));
+        (1..=4).for_each(|id| script.take(mail(id)));
+        script.finish();
+        assert!(script.notes.told.is_empty(), "{refused:?}");
+        assert_eq!(script.coordinator.take_lesson(), None, "{refused:?}");
+    }
 }
 
 #[test]

@@ -14,7 +14,11 @@ const SIZE: Lesson = Lesson::Extension(Extension::Size);
 
 /// A mail with a parameter that no extension is known for.
 fn odd(id: u64) -> Message {
-    let raw = MailParameters::new().with_raw("XODD", Some("1")).unwrap();
+    with_raw(id, "XODD")
+}
+
+fn with_raw(id: u64, name: &str) -> Message {
+    let raw = MailParameters::new().with_raw(name, Some("1")).unwrap();
     let message = mail(id);
     let envelope = message.envelope().clone().with_mail_parameters(raw);
     message.with_envelope(envelope)
@@ -140,6 +144,40 @@ fn mails_with_parameters_of_their_own_show_what_a_server_does_not_stand() {
         script.finish();
         assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "delivered", 1)]);
         assert_eq!(script.coordinator.take_lesson(), Some((0, Lesson::Pipeline(Pipeline::Envelope))));
+    }
+}
+
+#[test]
+fn one_raw_parameter_that_is_accepted_says_nothing_of_another() {
+    let mut script = flights(1, SIZED, Pipeline::Single, 1);
+    script.serve(offering(SIZED, refusing("XODD", "500 what is XODD?\r\n")));
+    script.take(with_raw(1, "XGOOD"));
+    script.finish();
+    script.take(odd(2));
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 1), (2, "abandoned", 3)]);
+    assert!(!script.progress.is_retired());
+}
+
+#[test]
+fn a_mail_is_charged_for_a_parameter_of_its_own_until_the_host_has_accepted_that() {
+    const DSN: &str = "250-mx.example\r\n250 DSN\r\n";
+    let from = |from: &str, id| {
+        let envelope = Envelope::parse(from, ["ann@example.net"]).unwrap();
+        let ret = envelope.with_mail_parameters(MailParameters::new().with_ret(Ret::Full));
+        Message::new(ret, Content::from("text\r\n")).id(id)
+    };
+    for (first, outcome) in [(mail(1), Some("abandoned")), (from("first@example.org", 1), None)] {
+        let mut script = flights(1, DSN, Pipeline::Single, 1);
+        script.serve(offering(DSN, refusing("odd@", "503 what?\r\n")));
+        script.take(first);
+        script.finish();
+        script.take(from("odd@example.org", 2));
+        script.finish();
+        let told = script.outcomes();
+        assert_eq!(told[0], (1, "delivered", 1));
+        assert_eq!(told.get(1).map(|told| told.1), outcome);
+        assert_eq!(script.progress.is_retired(), outcome.is_none());
     }
 }
 
