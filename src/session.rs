@@ -320,9 +320,10 @@ impl Session {
     /// Whether it failed with nothing under way since a flight for which more than one
     /// reply was owed.
     pub(crate) fn has_failed_behind_pipelined(&self) -> bool {
-        match self.has_flight_begun() {
-            true => self.failed_at == Step::Idle && self.is_pipelined(),
-            false => self.was_pipelined,
+        if self.has_flight_begun() {
+            self.failed_at == Step::Idle && self.is_pipelined()
+        } else {
+            self.was_pipelined
         }
     }
 
