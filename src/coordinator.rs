@@ -12,6 +12,7 @@
 //! ```
 
 mod asking;
+mod barrier;
 mod compose;
 mod dealing;
 mod desk;
@@ -22,6 +23,7 @@ mod lane;
 mod learning;
 mod mail;
 mod manners;
+mod muster;
 mod opening;
 mod recipients;
 mod terms;
@@ -33,17 +35,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use asking::NoReply;
+use barrier::Barrier;
 pub use desk::BatchSettings;
 use desk::Desk;
 use gate::Gate;
 use judge::Judge;
-use lane::Bench;
+use lane::{Bench, Part};
 pub use lane::{Lane, Link, Standing};
 pub use manners::Lesson;
+use muster::{Is, Muster, Survey};
 
 use crate::event::{Handler, SessionVerdict};
 use crate::host::{HostSettings, LaneId};
 use crate::message::Message;
+use crate::pace::Pace;
 use crate::summary::Summary;
 use crate::timeouts::after;
 
@@ -85,6 +90,13 @@ impl Progress {
 pub struct Coordinator {
     lanes: Vec<Lane>,
     desk: Desk,
+    barrier: Barrier,
+    muster: Muster,
+    /// Memory for lists of lanes.
+    spare: Vec<usize>,
+    free: Vec<usize>,
+    /// Mails that wait for other lanes than those that are free.
+    waiting: usize,
     /// Run the next batch even if it is short.
     flushing: bool,
     /// More messages are at hand than were taken.
@@ -116,12 +128,20 @@ impl Coordinator {
             }
         }
         assert!(lanes.len() <= MAX_LANES, "too many lanes");
-        let capacity = hosts.iter().map(|host| host.threads as usize * host.most_held()).sum();
-        let desk = Desk::new(settings, capacity, &hosts);
+        let held: usize = hosts.iter().map(|host| host.threads as usize * host.most_held()).sum();
+        // Where lanes take the next mail by themselves, there are some to be taken.
+        let waiting = if settings.pace.is_free() { held.div_ceil(4) } else { 0 };
+        let barrier = Barrier::new(settings.pace);
+        let desk = Desk::new(settings, held + waiting, &hosts);
         let hosts = hosts.len();
         Coordinator {
+            muster: Muster::new(lanes.len()),
+            spare: Vec::with_capacity(lanes.len()),
+            free: Vec::with_capacity(lanes.len()),
+            waiting: 0,
             lanes,
             desk,
+            barrier,
             hosts,
             room: 0,
             flushing: false,
@@ -135,7 +155,8 @@ impl Coordinator {
     // ---- the caller's side ------------------------------------------------
 
     /// Whether another message can be taken: no more are held than all lanes
-    /// together may hold.
+    /// together may hold, and in [`Pace::Free`] a quarter of
+    /// that besides.
     pub fn has_room(&self) -> bool {
         self.desk.has_room()
     }
@@ -155,9 +176,15 @@ impl Coordinator {
     }
 
     /// Whether a server waits for a content, or for the rest of one, or a content
-    /// for its reply.
+    /// for its reply, that of a straggler excepted. Where the pace is free nobody
+    /// waits for such things.
     pub fn is_in_content(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.link == Link::Up && lane.session.is_in_content())
+        let is_in = |lane: &Lane| match lane.part {
+            Part::Alone => lane.session.owes_content(),
+            Part::Batch | Part::None => lane.session.is_in_content(),
+        };
+        !self.desk.settings.pace.is_free()
+            && self.lanes.iter().any(|lane| lane.link == Link::Up && is_in(lane))
     }
 
     /// Messages that wait for a lane.
@@ -188,6 +215,11 @@ impl Coordinator {
         self.desk.batch_running || self.is_deal_due(now, self.room)
     }
 
+    /// Who waits for whom.
+    pub fn pace(&self) -> Pace {
+        self.desk.settings.pace
+    }
+
     /// Opens every connection anew, retired lanes included. What is in a
     /// transaction is put back without an attempt, except where the whole
     /// content is out: there the reply is awaited first.
@@ -195,17 +227,18 @@ impl Coordinator {
         self.closing = false;
         self.desk.gates.iter_mut().for_each(Gate::reopen);
         self.lanes.iter_mut().for_each(|lane| lane.renew = true);
+        self.muster.changed.mark_all();
     }
 
     /// Opens one lane anew, as [`Coordinator::restart`] does all; `false` when
     /// there is no such lane.
     pub fn reconnect(&mut self, id: LaneId) -> bool {
-        let lane = self.lanes.iter_mut().find(|lane| lane.id == id);
-        self.closing &= lane.is_none();
+        let Some(place) = self.lanes.iter().position(|lane| lane.id == id) else { return false };
+        self.closing = false;
         if let Some(gate) = self.desk.gate(id) {
             gate.reopen();
         }
-        lane.map(|lane| lane.renew = true).is_some()
+        self.change(place).map(|lane| lane.renew = true).is_some()
     }
 
     /// Ends all sessions, with QUIT where that is fit. Lanes that hold a mail
@@ -216,6 +249,7 @@ impl Coordinator {
             lane.renew = false;
             lane.retire(now);
         }
+        self.muster.changed.mark_all();
     }
 
     /// Closes all connections at once and gives up every message: those of
@@ -262,16 +296,61 @@ impl Coordinator {
         &self.lanes
     }
 
-    /// All lanes, to move their bytes.
+    /// All lanes, to move their bytes. The next `settle` looks at each of them; where
+    /// there are many, ask for them one by one.
     pub fn lanes_mut(&mut self) -> &mut [Lane] {
+        self.muster.moved.mark_all();
         &mut self.lanes
     }
 
-    /// Whether there is something to settle: every lane in the batch has
-    /// finished its step, or a lane outside of it has.
-    pub fn is_step_over(&self) -> bool {
-        let waited_for = self.lanes.iter().any(Lane::is_waited_for);
-        self.lanes.iter().any(|lane| lane.is_judgeable() && !(lane.in_batch && waited_for))
+    /// The lane at this place, to move its bytes. Say so when they were:
+    /// [`Coordinator::moved`].
+    pub fn lane_mut(&mut self, place: usize) -> Option<&mut Lane> {
+        self.lanes.get_mut(place)
+    }
+
+    /// Bytes of the lane at this place were moved, or its connection was made or lost.
+    /// The next `settle` looks at it if that may be of interest.
+    pub fn moved(&mut self, place: usize) {
+        let is_of_interest = |lane: &Lane| lane.link != Link::Up || lane.session.is_over() || lane.renew;
+        if self.lanes.get(place).is_some_and(is_of_interest) {
+            self.muster.moved.mark(place);
+        }
+    }
+
+    /// Puts the places of all lanes that are different since this was asked last into
+    /// `list`: those that may have something to write, and a connection to be made or
+    /// closed.
+    pub fn take_stirred(&mut self, list: &mut Vec<usize>) {
+        self.muster.stirred.take(list);
+    }
+
+    /// Whether there is something to settle: the batch has waited long enough for
+    /// its lanes to finish their step, or a lane that nobody waits for has finished its.
+    pub fn is_step_over(&mut self, now: Instant) -> bool {
+        let is_open = self.is_barrier_open(now);
+        let is_due = |lane: &Lane| lane.is_judgeable() && (is_open || lane.part != Part::Batch);
+        self.muster.moved.iter().any(|place| self.lanes.get(place).is_some_and(is_due))
+    }
+
+    /// When the step will be over even if no byte moves: see
+    /// [`Pace::Quorum`].
+    pub fn step_over_at(&self) -> Option<Instant> {
+        self.barrier.opens_at()
+    }
+
+    fn is_barrier_open(&mut self, now: Instant) -> bool {
+        if self.muster.has_no_batch() {
+            return true;
+        }
+        if self.desk.settings.pace == Pace::Lockstep {
+            return !self.lanes.iter().any(Lane::is_waited_for);
+        }
+        let (mut finished, mut late) = (0, 0);
+        for lane in self.lanes.iter().filter(|lane| lane.part == Part::Batch) {
+            *(if lane.session.is_over() { &mut finished } else { &mut late }) += 1;
+        }
+        self.barrier.is_open(finished, late, now)
     }
 
     // ---- settle -----------------------------------------------------------
@@ -281,12 +360,8 @@ impl Coordinator {
     /// given the report of each message whose fate is final. Where it panics,
     /// the panic goes on when all is settled.
     pub fn settle<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Progress {
-        let waited_for = self.lanes.iter().any(Lane::is_waited_for);
-        for lane in &mut self.lanes {
-            if lane.is_judgeable() && !(lane.in_batch && waited_for) {
-                Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.judge();
-            }
-        }
+        self.judge_moved(now, handler);
+        self.waiting = 0;
         // Each turn changes what the next one sees; none comes twice without
         // a mail that went on or a restart that was used up.
         let survey = loop {
@@ -294,21 +369,24 @@ impl Coordinator {
                 self.restart_all(now, handler);
             }
             let survey = self.survey();
-            if survey.renewable {
-                self.renew_lanes(now, handler);
-            } else if self.desk.batch_running && !survey.in_batch {
+            if self.desk.restart_at_batch_end && !survey.has(Is::InBatch) && !survey.has(Is::Alone) {
                 self.end_batch(now);
-            } else if survey.waits_at_gate && self.pass_gates(now, handler) {
+                self.desk.restart_now = true;
+            } else if survey.has(Is::Renewable) {
+                self.renew_lanes(now, handler);
+            } else if self.is_batch_over(&survey) {
+                self.end_batch(now);
+            } else if survey.has(Is::AtGate) && self.pass_gates(now, handler) {
                 // Before the deal, so that those who fail with the one that tried
                 // do not sit out a batch that it is spared.
             } else if survey.must_open(now) && !self.closing {
                 self.open_lanes(now);
-            } else if survey.poised > 0 {
+            } else if survey.has(Is::Poised) {
                 if self.goes_hungry(&survey) {
                     break survey;
                 }
                 self.send_contents(&survey, now, handler);
-            } else if survey.wants_to_ask {
+            } else if survey.has(Is::Asking) {
                 self.ask_away(now);
             } else if self.is_deal_due(now, survey.room) {
                 self.deal(now, handler);
@@ -318,49 +396,76 @@ impl Coordinator {
         };
         self.room = survey.room;
         self.desk.gates.iter_mut().for_each(Gate::told);
+        debug_assert!(self.is_mustered(), "a lane was changed unnoticed");
         self.desk.assert_ledger(survey.held);
         self.desk.go_on_panicking();
         self.progress(&survey, now)
     }
 
-    /// Looks at every lane once.
-    fn survey(&self) -> Survey {
-        let mut survey = Survey::default();
-        for lane in &self.lanes {
-            survey.held += lane.held();
-            survey.active += usize::from(lane.standing == Standing::Active);
-            survey.retired += usize::from(lane.standing == Standing::Retired);
-            survey.untried += usize::from(!lane.was_tried || lane.renew);
-            survey.in_batch |= lane.in_batch;
-            survey.wants_to_ask |= lane.wants_to_ask();
-            survey.poised += usize::from(lane.is_poised);
-            survey.is_busy |= lane.in_batch && !lane.is_poised;
-            survey.room += if lane.is_free() { lane.depth() as usize } else { 0 };
-            if lane.waits_at_gate {
-                survey.waits_at_gate = true;
-                let gate = self.desk.gates.get(lane.id.host as usize);
-                survey.gate_opens_at = earliest(survey.gate_opens_at, gate.and_then(Gate::opens_at));
-            }
-            survey.renewable |= lane.is_renewable();
-            if lane.link == Link::Down {
-                survey.reopen_at = earliest(survey.reopen_at, lane.reopen_at);
-            } else {
-                survey.connected += 1;
+    /// Judges what is over on lanes that bytes were moved for. Where the batch goes on
+    /// without those that are late, they are on their own from now on.
+    fn judge_moved<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
+        let is_open = self.is_barrier_open(now);
+        if is_open {
+            self.barrier.shut();
+        }
+        if is_open && !self.muster.has_no_batch() && self.pace() != Pace::Lockstep {
+            for place in 0..self.lanes.len() {
+                let is_late = self.lanes.get(place).is_some_and(Lane::is_waited_for);
+                if let Some(lane) = self.change(place).filter(|_| is_late) {
+                    lane.part = Part::Alone;
+                }
             }
         }
-        survey
+        let mut moved = std::mem::take(&mut self.spare);
+        self.muster.moved.take(&mut moved);
+        if !self.pace().is_free() {
+            moved.sort_unstable();
+        }
+        for place in moved.iter().copied() {
+            let Some(mut judge) = self.judge(place, now, handler) else { continue };
+            if judge.lane.is_judgeable() && (is_open || judge.lane.part != Part::Batch) {
+                judge.judge();
+            }
+        }
+        self.spare = moved;
+    }
+
+    /// The lane at this place, which is about to be changed.
+    fn change(&mut self, place: usize) -> Option<&mut Lane> {
+        self.muster.changed.mark(place);
+        self.lanes.get_mut(place)
+    }
+
+    /// What judges the lane at this place.
+    fn judge<'a, H: ?Sized>(
+        &'a mut self,
+        place: usize,
+        now: Instant,
+        handler: &'a mut H,
+    ) -> Option<Judge<'a, H>> {
+        self.muster.changed.mark(place);
+        let lane = self.lanes.get_mut(place)?;
+        Some(Judge { lane, desk: &mut self.desk, handler, now })
+    }
+
+    /// A restart that is to come waits for the stragglers, too.
+    fn is_batch_over(&self, survey: &Survey) -> bool {
+        let is_waited_for =
+            survey.has(Is::InBatch) || (self.desk.restart_at_batch_end && survey.has(Is::Alone));
+        self.desk.batch_running && !is_waited_for
     }
 
     fn end_batch(&mut self, now: Instant) {
-        self.desk.batch_running = false;
-        self.desk.summary.batches += 1;
+        let was_running = std::mem::take(&mut self.desk.batch_running);
+        self.desk.summary.batches += u64::from(was_running);
         if self.desk.backlog() > 0 {
             self.desk.waiting_since.get_or_insert(now);
         }
-        if std::mem::take(&mut self.desk.restart_at_batch_end) {
-            self.desk.restart_now = true;
+        if self.desk.restart_at_batch_end {
             return;
         }
+        self.muster.changed.mark_all();
         for lane in &mut self.lanes {
             match lane.bench.take() {
                 Some(_) if lane.renew => {}
@@ -383,6 +488,7 @@ impl Coordinator {
             lane.renew = true;
             lane.setbacks += u32::from(!lane.is_to_be_opened());
         }
+        self.muster.changed.mark_all();
         self.renew_lanes(now, handler);
         // Whoever asked for one meanwhile, or for the end of the batch, has had it.
         self.desk.restart_now = false;
@@ -393,9 +499,12 @@ impl Coordinator {
     /// judged first, whether or not the others have theirs; a content that is
     /// out keeps its connection until it is answered.
     fn renew_lanes<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
-        for lane in self.lanes.iter_mut().filter(|lane| lane.is_renewable()) {
-            let is_mid_flight = !lane.session.is_over();
-            let mut judge = Judge { lane, desk: &mut self.desk, handler: &mut *handler, now };
+        for place in 0..self.lanes.len() {
+            if !self.lanes.get(place).is_some_and(Lane::is_renewable) {
+                continue;
+            }
+            let Some(mut judge) = self.judge(place, now, handler) else { continue };
+            let is_mid_flight = !judge.lane.session.is_over();
             let mut said = SessionVerdict::Default;
             if judge.lane.is_judgeable() {
                 judge.judge();
@@ -411,6 +520,7 @@ impl Coordinator {
             if is_in_doubt {
                 continue;
             }
+            let lane = judge.lane;
             lane.renew = false;
             let wait = std::mem::take(&mut lane.renew_wait);
             if !lane.is_being_opened() {
@@ -427,11 +537,11 @@ impl Coordinator {
         }
         Progress {
             batch_running: self.desk.batch_running,
-            active: survey.active,
-            opening: self.lanes.len() - survey.active - survey.retired,
-            untried: survey.untried,
-            connected: survey.connected,
-            hungry: if self.goes_hungry(survey) { survey.poised } else { 0 },
+            active: survey.lanes(Is::Active),
+            opening: self.lanes.len() - survey.lanes(Is::Active) - survey.lanes(Is::Retired),
+            untried: survey.lanes(Is::Untried),
+            connected: survey.lanes(Is::Connected),
+            hungry: if self.goes_hungry(survey) { survey.lanes(Is::Poised) } else { 0 },
             wake_at,
         }
     }
@@ -443,41 +553,15 @@ impl Coordinator {
     /// Closes everything; what is in doubt is reported, the rest put back.
     fn cut_off<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         self.closing = true;
-        for lane in &mut self.lanes {
-            Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.cut_off();
-            lane.renew = false;
+        for place in 0..self.lanes.len() {
+            if let Some(mut judge) = self.judge(place, now, handler) {
+                judge.cut_off();
+                judge.lane.renew = false;
+            }
         }
         self.desk.batch_running = false;
         self.desk.restart_now = false;
         self.desk.restart_at_batch_end = false;
-    }
-}
-
-/// What the lanes add up to.
-#[derive(Default)]
-struct Survey {
-    held: usize,
-    /// Mails that free lanes could be dealt.
-    room: usize,
-    /// Lanes whose server waits for a content, which is not sent yet.
-    poised: usize,
-    wants_to_ask: bool,
-    /// A lane of the batch does something else.
-    is_busy: bool,
-    active: usize,
-    retired: usize,
-    untried: usize,
-    connected: usize,
-    in_batch: bool,
-    waits_at_gate: bool,
-    gate_opens_at: Option<Instant>,
-    renewable: bool,
-    reopen_at: Option<Instant>,
-}
-
-impl Survey {
-    fn must_open(&self, now: Instant) -> bool {
-        self.reopen_at.is_some_and(|at| at <= now)
     }
 }
 

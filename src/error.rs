@@ -31,6 +31,13 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A setting of the mailer that belongs to no host cannot be used.
+    Setting {
+        /// The builder's method.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A certificate, key or other setting of TLS cannot be used.
     Tls {
         /// The host that it is for.
@@ -95,6 +102,7 @@ impl fmt::Display for Error {
             }
             Error::Closed(_) => f.write_str("the mailer is closed"),
             Error::Host { name, problem } => write!(f, "host {name:?}: {problem}"),
+            Error::Setting { name, problem } => write!(f, "{name}: {problem}"),
             Error::Tls { host, what, problem } => write!(f, "TLS of host {host:?}: {what}: {problem}"),
             Error::Descriptors { needed, allowed } => {
                 write!(f, "{needed} descriptors are needed and {allowed} allowed (RLIMIT_NOFILE)")

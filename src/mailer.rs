@@ -411,7 +411,12 @@ impl Mailer {
     /// It does not end while a server waits for a content.
     async fn drive(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {
         self.drive_on(|coordinator, progress| is_done(coordinator, progress) && !coordinator.is_in_content())
-            .await
+            .await?;
+        if self.coordinator.pace().is_free() {
+            // What was begun is written before the caller does other things.
+            future::poll_once(self.sweep_once()).await;
+        }
+        Ok(())
     }
 
     async fn drive_on(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {

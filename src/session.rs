@@ -422,6 +422,12 @@ impl Session {
         self.transaction == Transaction::Content && self.failure.is_none() && !self.spent
     }
 
+    /// The same, and not all of it is out.
+    pub(crate) fn owes_content(&self) -> bool {
+        let is_to_be_said = self.wants_write() || self.has_unwritten() || self.replies.are_all_there();
+        self.is_in_content() && is_to_be_said
+    }
+
     /// What the server offers.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions

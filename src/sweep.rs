@@ -10,13 +10,14 @@
 
 mod flags;
 mod names;
+mod order;
 mod turns;
 mod wire;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,6 +30,7 @@ use crate::failure::Failure;
 use crate::fault::IoFault;
 use crate::host::HostSettings;
 use crate::journal::Journal;
+use crate::pace::Pace;
 use crate::timeouts::{SHORTAGE_WAIT, after};
 use crate::tls::TlsClient;
 use crate::transport::{self, Connector, DialError, MOST_ASKED, Target, dial_tcp};
@@ -55,13 +57,11 @@ pub(crate) struct Reached {
     pub(crate) tls: Option<TlsClient>,
 }
 
-/// Replies that take about as long to read as a wait takes: that was measured.
-const FEW: usize = 8;
-
 /// See the module.
 pub(crate) struct Sweep {
     slots: Vec<Slot>,
     hosts: Vec<HostLink>,
+    pace: Pace,
     flags: Arc<Flags>,
     turns: Turns,
     journal: Arc<Journal>,
@@ -72,39 +72,49 @@ pub(crate) struct Sweep {
     cursor: usize,
     /// The place in the order whose lane wakes the task.
     awaited: Option<usize>,
+    /// Where nobody waits for anybody, the lanes that only owe a reply and are not
+    /// listened to, those that were asked first ahead.
+    queue: VecDeque<usize>,
+    /// When all of these are looked at, where it is not known who is late.
+    next_look: Option<Instant>,
     /// No lane's deadline is before this; `None` when none has one.
     earliest: Option<Instant>,
     timer: Option<Timer>,
     timer_at: Option<Instant>,
     buffers: Buffers,
+    stirred: Vec<usize>,
     raised: Vec<usize>,
     shortage_said: Option<Instant>,
 }
 
 impl Sweep {
     pub(crate) fn new(coordinator: &Coordinator, hosts: Vec<Reached>, journal: Arc<Journal>) -> Sweep {
-        let lanes = coordinator.lanes().len();
-        let flags = Flags::new(lanes + hosts.len());
-        let slots = (0..lanes).map(|index| Slot::new(flags.waker(index))).collect();
+        let count = coordinator.lanes().len();
+        let flags = Flags::new(count + hosts.len());
+        let slots = (0..count).map(|index| Slot::new(flags.waker(index))).collect();
         let link = |(index, host): (usize, Reached)| HostLink {
-            names: Names::new(&host.settings.name, host.settings.port, flags.waker(lanes + index)),
+            names: Names::new(&host.settings.name, host.settings.port, flags.waker(count + index)),
             connector: host.connector,
             tls: host.tls,
         };
         Sweep {
             slots,
             hosts: hosts.into_iter().enumerate().map(link).collect(),
+            pace: coordinator.pace(),
             flags,
-            turns: Turns::new(lanes),
+            turns: Turns::new(count),
             journal,
             settled: true,
-            order: Vec::with_capacity(lanes),
+            order: Vec::with_capacity(count),
             cursor: 0,
             awaited: None,
+            queue: VecDeque::new(),
+            next_look: None,
             earliest: None,
             timer: None,
             timer_at: None,
             buffers: Buffers::new(),
+            stirred: Vec::with_capacity(count),
             raised: Vec::new(),
             shortage_said: None,
         }
@@ -137,22 +147,23 @@ impl Sweep {
         self.flags.serve(cx.waker());
         for _ in 0..MOST_ROUNDS {
             let now = Instant::now();
-            let lanes = coordinator.lanes_mut();
             if std::mem::take(&mut self.settled) {
-                self.begin(lanes, now);
+                self.begin(coordinator, now);
             }
-            self.serve_flags(lanes, now);
-            self.call_turns(lanes, now);
+            self.serve_flags(coordinator, now);
+            self.call_turns(coordinator, now);
             // The flights took their time, and what is read now came after it.
             let now = Instant::now();
             // Before the reading: an awaited lane that is overdue would keep the
             // others from being heard.
-            self.expire(lanes, now);
-            self.read_in_order(lanes, now);
-            if coordinator.is_step_over() || wake_at.is_some_and(|at| at <= now) {
+            self.expire(coordinator, now);
+            self.read_in_order(coordinator, now);
+            if coordinator.is_step_over(now) || wake_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(());
             }
-            let due = [self.earliest, wake_at, self.turns.due(now)].into_iter().flatten().min();
+            let over_at = coordinator.step_over_at();
+            let due = [self.earliest, wake_at, self.turns.due(now), over_at, self.next_look];
+            let due = due.into_iter().flatten().min();
             if self.flags.is_quiet() && self.poll_timer(cx, due).is_pending() {
                 return Poll::Pending;
             }
@@ -164,26 +175,36 @@ impl Sweep {
     // ---- the beginning of a step ------------------------------------------
 
     /// Makes and closes connections as the lanes wish, and writes all flights.
-    fn begin(&mut self, lanes: &mut [Lane], now: Instant) {
-        self.order.clear();
-        self.cursor = 0;
-        self.awaited = None;
-        self.earliest = None;
-        for first in (0..lanes.len()).step_by(MOST_ASKED) {
-            let some = first..lanes.len().min(first + MOST_ASKED);
-            for index in some.clone() {
-                self.follow(lanes, index, now);
+    fn begin(&mut self, coordinator: &mut Coordinator, now: Instant) {
+        let mut stirred = std::mem::take(&mut self.stirred);
+        coordinator.take_stirred(&mut stirred);
+        if !self.pace.is_free() {
+            // The order is that of all lanes that are waited for.
+            stirred.clear();
+            stirred.extend(0..coordinator.lanes().len());
+            self.order.clear();
+            self.cursor = 0;
+            self.awaited = None;
+            self.earliest = None;
+        }
+        for some in stirred.chunks(MOST_ASKED) {
+            for index in some.iter().copied() {
+                self.follow(coordinator, index, now);
             }
-            self.look_at(lanes, some.clone());
-            for index in some {
-                self.write_flight(lanes, index, now);
+            self.look_at(coordinator, some);
+            for index in some.iter().copied() {
+                self.write_flight(coordinator, index, now);
             }
         }
+        self.stirred = stirred;
+        self.next_look = self.look_every().map(|every| now + every);
     }
 
     /// Makes or closes the lane's connection as the lane wishes.
-    fn follow(&mut self, lanes: &mut [Lane], index: usize, now: Instant) {
-        let (Some(lane), Some(slot)) = (lanes.get_mut(index), self.slots.get_mut(index)) else { return };
+    fn follow(&mut self, coordinator: &mut Coordinator, index: usize, now: Instant) {
+        let (Some(lane), Some(slot)) = (coordinator.lane_mut(index), self.slots.get_mut(index)) else {
+            return;
+        };
         if slot.connection != lane.connection() {
             if slot.transport.is_some() && lane.has_failed_to_open() {
                 slot.passed_over = slot.passed_over.wrapping_add(1);
@@ -193,38 +214,49 @@ impl Sweep {
         if lane.link() == Link::Wanted {
             lane.dialling(now);
             self.dial(lane, index, now);
+            coordinator.moved(index);
         }
     }
 
     /// Looks whether anything has come on the lanes that are about to write:
     /// one call for all, and so a read only where there is something to read.
-    fn look_at(&mut self, lanes: &[Lane], some: Range<usize>) {
+    fn look_at(&mut self, coordinator: &Coordinator, some: &[usize]) {
         let transport = |index: usize| {
-            let about_to_write = lanes.get(index).is_some_and(Lane::is_about_to_write);
+            let about_to_write = coordinator.lanes().get(index).is_some_and(Lane::is_about_to_write);
             self.slots.get(index).filter(|_| about_to_write)?.transport.as_ref()
         };
-        let asked: [_; MOST_ASKED] = std::array::from_fn(|place| transport(some.start + place));
+        let asked: [_; MOST_ASKED] =
+            std::array::from_fn(|place| some.get(place).and_then(|index| transport(*index)));
         let looked = Instant::now();
         let silent = transport::are_silent(asked.get(..some.len()).unwrap_or(&asked));
-        for (index, is_silent) in some.zip(silent) {
-            if let Some(slot) = self.slots.get_mut(index) {
+        for (index, is_silent) in some.iter().zip(silent) {
+            if let Some(slot) = self.slots.get_mut(*index) {
                 slot.silent_at = is_silent.then_some(looked);
             }
         }
     }
 
     /// Writes what the lane has to say.
-    fn write_flight(&mut self, lanes: &mut [Lane], index: usize, now: Instant) {
-        let Some(lane) = lanes.get_mut(index) else { return };
-        if lane.link() == Link::Up && !lane.session().is_over() {
-            let in_order = lane.is_waited_for();
+    fn write_flight(&mut self, coordinator: &mut Coordinator, index: usize, now: Instant) {
+        let Some(lane) = coordinator.lane_mut(index) else { return };
+        let is_heard = self.slots.get(index).is_some_and(|slot| slot.listens || slot.is_queued);
+        let has_news = lane.is_waited_for() || lane.session().wants_write() || !is_heard;
+        let has_served = lane.link() == Link::Up && !lane.session().is_over() && has_news;
+        if has_served {
+            let in_queue = self.pace.is_free() && lane.is_alone();
+            let in_order = lane.is_waited_for() || in_queue;
             self.serve(lane, index, now, in_order);
             let is_busy = lane.session().wants_write() || self.slots.get(index).is_some_and(Slot::is_busy);
-            if lane.is_waited_for() && !is_busy {
+            if in_queue && !is_busy {
+                self.enqueue(index);
+            } else if in_order && !is_busy {
                 self.order.push(index);
             }
         }
         self.note_deadline(lane, index);
+        if has_served {
+            coordinator.moved(index);
+        }
     }
 
     fn note_deadline(&mut self, lane: &Lane, index: usize) {
@@ -235,27 +267,32 @@ impl Sweep {
 
     // ---- lanes that are ready ---------------------------------------------
 
-    fn serve_flags(&mut self, lanes: &mut [Lane], now: Instant) {
+    fn serve_flags(&mut self, coordinator: &mut Coordinator, now: Instant) {
         let mut raised = std::mem::take(&mut self.raised);
         self.flags.take_raised(&mut raised);
         for index in raised.drain(..) {
-            match lanes.get_mut(index) {
+            match coordinator.lane_mut(index) {
                 Some(lane) => {
+                    if let Some(slot) = self.slots.get_mut(index) {
+                        slot.listens = false;
+                    }
                     self.serve(lane, index, now, false);
                     self.note_deadline(lane, index);
+                    coordinator.moved(index);
                 }
-                None => self.serve_names(index - lanes.len(), lanes, now),
+                None => self.serve_names(index - coordinator.lanes().len(), coordinator, now),
             }
         }
         self.raised = raised;
     }
 
     /// Lanes that have waited for their turn begin their handshakes.
-    fn call_turns(&mut self, lanes: &mut [Lane], now: Instant) {
+    fn call_turns(&mut self, coordinator: &mut Coordinator, now: Instant) {
         while let Some(index) = self.turns.call(now) {
-            if let Some(lane) = lanes.get_mut(index) {
+            if let Some(lane) = coordinator.lane_mut(index) {
                 self.serve(lane, index, now, false);
                 self.note_deadline(lane, index);
+                coordinator.moved(index);
             }
         }
     }
@@ -294,64 +331,6 @@ impl Sweep {
                 return;
             }
         }
-    }
-
-    // ---- lanes that only owe a reply --------------------------------------
-
-    /// Waits for the lane half-way down the order, then reads what has come
-    /// meanwhile and waits for the one half-way down the rest: most of those
-    /// before it will have come by then. So a step waits a few times, however
-    /// many lanes it has, and the first replies are read while the server is
-    /// at the last. Of a few lanes it is the one three quarters down: there is less
-    /// to read meanwhile than a wait costs. One that is late and not awaited is passed
-    /// over, and waited for at last.
-    fn read_in_order(&mut self, lanes: &mut [Lane], now: Instant) {
-        let mut rest = self.cursor;
-        if let Some(place) = self.awaited {
-            if self.read_place(place, true, lanes, now) == Some(false) {
-                return;
-            }
-            self.awaited = None;
-            while self.read_place(self.cursor, false, lanes, now) == Some(true) {
-                self.cursor += 1;
-            }
-            rest = self.cursor.max(place + 1);
-        }
-        let left = self.order.len().saturating_sub(rest);
-        let far_down = rest + (left / 2).max((3 * left / 4).min(FEW));
-        for place in (far_down..self.order.len()).chain(self.cursor..far_down) {
-            if self.read_place(place, true, lanes, now) == Some(false) {
-                self.awaited = Some(place);
-                return;
-            }
-        }
-    }
-
-    /// Reads what is there on the lane at this place of the order, and says
-    /// whether its step is over; `None` behind the last place. A lane that is
-    /// awaited raises its flag when there is more.
-    fn read_place(
-        &mut self,
-        place: usize,
-        is_awaited: bool,
-        lanes: &mut [Lane],
-        now: Instant,
-    ) -> Option<bool> {
-        let index = *self.order.get(place)?;
-        let (lane, slot) = (lanes.get_mut(index)?, self.slots.get_mut(index)?);
-        let mut wire = Wire { lane, slot, buffers: &mut self.buffers, journal: &self.journal, now };
-        let mut has_heard = false;
-        while !wire.lane.session().is_over() {
-            let has_read = if is_awaited { wire.read() } else { wire.read_what_is_there() };
-            if !has_read {
-                // The next reply of its flight may have less time than this one had.
-                let deadline = wire.lane.session().deadline().filter(|_| has_heard);
-                self.earliest = [self.earliest, deadline].into_iter().flatten().min();
-                return Some(false);
-            }
-            has_heard = true;
-        }
-        Some(true)
     }
 
     // ---- connecting -------------------------------------------------------
@@ -443,16 +422,18 @@ impl Sweep {
     }
 
     /// A host's addresses have come, or could not be found.
-    fn serve_names(&mut self, host: usize, lanes: &mut [Lane], now: Instant) {
+    fn serve_names(&mut self, host: usize, coordinator: &mut Coordinator, now: Instant) {
         let Some(link) = self.hosts.get_mut(host) else { return };
         if link.names.poll(now).is_pending() {
             return;
         }
-        for (index, lane) in lanes.iter_mut().enumerate() {
+        for index in 0..coordinator.lanes().len() {
             let waits = matches!(self.slots.get(index), Some(Slot { task: Some(Task::Name), .. }));
-            if waits && lane.id().host as usize == host {
+            let Some(lane) = coordinator.lane_mut(index).filter(|_| waits) else { continue };
+            if lane.id().host as usize == host {
                 self.dial(lane, index, now);
                 self.note_deadline(lane, index);
+                coordinator.moved(index);
             }
         }
     }
@@ -460,13 +441,13 @@ impl Sweep {
     // ---- time -------------------------------------------------------------
 
     /// Fails what is overdue, after one last look at what has come.
-    fn expire(&mut self, lanes: &mut [Lane], now: Instant) {
+    fn expire(&mut self, coordinator: &mut Coordinator, now: Instant) {
         if self.earliest.is_none_or(|at| now < at) {
             return;
         }
         self.earliest = None;
-        for index in 0..lanes.len() {
-            let Some(lane) = lanes.get_mut(index) else { continue };
+        for index in 0..coordinator.lanes().len() {
+            let Some(lane) = coordinator.lane_mut(index) else { continue };
             let task_overdue = self.slots.get(index).and_then(|slot| slot.dial_deadline);
             if lane.link() == Link::Dialling && task_overdue.is_some_and(|at| at <= now) {
                 let after = lane.host().timeouts.connect;
@@ -474,7 +455,8 @@ impl Sweep {
             } else if lane.link() == Link::Up && lane.session().deadline().is_some_and(|at| at <= now) {
                 self.overdue(lane, index, now);
             }
-            if let Some(lane) = lanes.get(index) {
+            coordinator.moved(index);
+            if let Some(lane) = coordinator.lanes().get(index) {
                 self.note_deadline(lane, index);
             }
         }

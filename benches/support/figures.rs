@@ -22,12 +22,12 @@ pub struct Plan {
 
 impl Plan {
     pub fn from_arguments(arguments: &[String]) -> Result<Self> {
-        let [server, level, has_chunking, depth, sessions, warm_up, mails] = arguments else {
-            return Err("a client role takes ADDRESS LEVEL CHUNKING DEPTH SESSIONS WARM_UP MAILS".into());
+        let [server, level, has_chunking, depth, pace, sessions, warm_up, mails] = arguments else {
+            return Err("a client role takes ADDRESS LEVEL CHUNKING DEPTH PACE SESSIONS WARM_UP MAILS".into());
         };
         Ok(Self {
             server: server.parse()?,
-            way: Way::from_arguments(level, has_chunking, depth)?,
+            way: Way::from_arguments(level, has_chunking, depth, pace)?,
             sessions: sessions.parse()?,
             warm_up: warm_up.parse()?,
             mails: mails.parse()?,

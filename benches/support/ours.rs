@@ -22,7 +22,7 @@ pub fn run(plan: &Plan) -> Result<Figures> {
             .hello(HELLO)
             .pipeline(plan.way.pipeline()?)
             .depth(u32::try_from(plan.way.depth)?);
-        let mut mailer = Mailer::builder().host(host).connect().await?;
+        let mut mailer = Mailer::builder().host(host).pace(plan.way.pace()).connect().await?;
         send(&mut mailer, plan.warm_up).await?;
         let section = Section::begin()?;
         let delivered = send(&mut mailer, plan.mails).await?;

@@ -1,13 +1,15 @@
 //! The ways to send that are compared: the levels of [`Pipeline`], level 2 with CHUNKING and
-//! without, and several mails in a flight.
+//! without, several mails in a flight, and the paces.
 
-use smtp_bulk::Pipeline;
+use std::time::Duration;
+
+use smtp_bulk::{Pace, Pipeline};
 
 use super::Result;
 use super::options::positive;
 
 /// One way to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Way {
     /// The level of the client's `Pipeline`.
     pub level: u8,
@@ -15,10 +17,19 @@ pub struct Way {
     pub has_chunking: bool,
     /// Mails that a session is dealt in one batch, which are one flight of it.
     pub depth: usize,
+    /// The place of its pace among [`PACES`].
+    pub pace: usize,
 }
 
+/// The paces, by their names. The grace is never over unless a session has been forgotten.
+pub const PACES: [(&str, Pace); 3] = [
+    ("lockstep", Pace::Lockstep),
+    ("quorum", Pace::Quorum { share: 0.9, grace: Duration::from_millis(100) }),
+    ("free", Pace::Free),
+];
+
 const fn one_mail(level: u8, has_chunking: bool) -> Way {
-    Way { level, has_chunking, depth: 1 }
+    Way { level, has_chunking, depth: 1, pace: 0 }
 }
 
 /// What is compared when nothing else is asked for.
@@ -27,7 +38,7 @@ pub const ALL: [Way; 5] =
 
 /// Several mails in a flight, which only CHUNKING allows.
 const fn deep(depth: usize) -> Way {
-    Way { level: 2, has_chunking: true, depth }
+    Way { level: 2, has_chunking: true, depth, pace: 0 }
 }
 
 impl Way {
@@ -47,6 +58,10 @@ impl Way {
         Ok(Pipeline::from_level(self.level)?)
     }
 
+    pub fn pace(&self) -> Pace {
+        PACES[self.pace].1
+    }
+
     /// Whether the content of one mail goes together with the envelope of the next.
     pub fn overlaps(&self) -> bool {
         self.level == 2 && !self.has_chunking
@@ -64,7 +79,7 @@ impl Way {
 
     pub fn title(&self) -> String {
         match self {
-            Way { level: 2, has_chunking: true, depth: 1 } => "level 2, CHUNKING".to_owned(),
+            Way { level: 2, has_chunking: true, depth: 1, .. } => "level 2, CHUNKING".to_owned(),
             Way { level: 2, has_chunking: false, .. } => "level 2, no CHUNKING".to_owned(),
             Way { level, depth: 1, .. } => format!("level {level}"),
             Way { level, depth, .. } => format!("level {level}, CHUNKING, depth {depth}"),
@@ -72,12 +87,14 @@ impl Way {
     }
 
     /// As arguments of a client role.
-    pub fn to_arguments(self) -> [String; 3] {
-        [self.level.to_string(), self.has_chunking.to_string(), self.depth.to_string()]
+    pub fn to_arguments(self) -> [String; 4] {
+        let pace = PACES[self.pace].0.to_owned();
+        [self.level.to_string(), self.has_chunking.to_string(), self.depth.to_string(), pace]
     }
 
-    pub fn from_arguments(level: &str, has_chunking: &str, depth: &str) -> Result<Way> {
-        Ok(Way { level: level.parse()?, has_chunking: has_chunking.parse()?, depth: depth.parse()? })
+    pub fn from_arguments(level: &str, has_chunking: &str, depth: &str, pace: &str) -> Result<Way> {
+        let pace = PACES.iter().position(|(name, _)| *name == pace).ok_or("no such pace")?;
+        Ok(Way { level: level.parse()?, has_chunking: has_chunking.parse()?, depth: depth.parse()?, pace })
     }
 
     /// What the server role is told to offer besides PIPELINING.

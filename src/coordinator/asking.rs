@@ -41,9 +41,9 @@ impl Coordinator {
     /// Has a question asked on this lane, as soon as it is free; `false` when there
     /// is no such lane, or it has a question already.
     pub fn ask(&mut self, id: LaneId, inquiry: Inquiry) -> bool {
-        let lane = self.lanes.iter_mut().find(|lane| lane.id == id && lane.asked.is_none());
+        let place = self.lanes.iter().position(|lane| lane.id == id && lane.asked.is_none());
         let asked = Asked::Waiting { inquiry, is_reset: false };
-        lane.map(|lane| lane.asked = Some(Box::new(asked))).is_some()
+        place.and_then(|place| self.change(place)).map(|lane| lane.asked = Some(Box::new(asked))).is_some()
     }
 
     /// Whether the lane has a question that is not done with.
@@ -67,6 +67,7 @@ impl Coordinator {
     /// Asks what can be asked.
     pub(super) fn ask_away(&mut self, now: Instant) {
         self.lanes.iter_mut().filter(|lane| lane.wants_to_ask()).for_each(|lane| lane.ask_away(now));
+        self.muster.changed.mark_all();
     }
 }
 

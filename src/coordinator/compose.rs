@@ -9,7 +9,7 @@
 //! ```
 
 use super::judge::Judge;
-use super::lane::Lane;
+use super::lane::{Lane, Part};
 use super::mail::{Course, Mail};
 use super::manners::{Manners, Style};
 use super::terms::{Terms, Wording};
@@ -32,7 +32,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let lane = &mut *self.lane;
         lane.last_tag = MailTag(lane.last_tag.0.wrapping_add(1).max(1));
         mail.begin_attempt(lane.id, lane.last_tag);
-        lane.in_batch = true;
+        lane.part = self.desk.part();
         lane.dealt += 1;
         lane.mails.push_back(mail);
     }
@@ -48,16 +48,18 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     pub(super) fn speak(&mut self) -> Option<Unfit> {
         let style = self.style();
         let lane = &mut *self.lane;
-        lane.in_batch = !lane.mails.is_empty();
         lane.is_poised = false;
         lane.forget_style();
         if std::mem::take(&mut lane.owes_dot) {
             // Nobody returns to the caller before the server has its content.
-            lane.in_batch = true;
             lane.session.flight(self.now).lone_dot();
             return None;
         }
-        let is_last = lane.mails.len() == 1;
+        if lane.mails.is_empty() {
+            lane.part = Part::None;
+        }
+        // A straggler leaves no server waiting for what the batch does.
+        let is_last = lane.mails.len() == 1 && lane.part == self.desk.part();
         match lane.mails.front()?.course {
             Course::AtContent if style == Style::Overlap && is_last => lane.is_poised = true,
             Course::AtContent => self.send_content(),

@@ -3,27 +3,51 @@
 
 use std::time::Instant;
 
-use super::judge::Judge;
-use super::lane::Lane;
-use super::{Coordinator, Survey};
+use super::Coordinator;
+use super::lane::{Lane, Standing};
+use super::mail::Mail;
+use super::muster::{Is, Survey};
 use crate::event::{Handler, SessionVerdict};
 use crate::host::LaneId;
 use crate::timeouts::after;
+
+/// How good a lane is for a mail that was tried before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    SameLane,
+    SameHost,
+    OtherHost,
+}
+
+impl Fit {
+    fn of(lane: LaneId, last: Option<LaneId>) -> Fit {
+        match last {
+            Some(last) if lane == last => Fit::SameLane,
+            Some(last) if lane.host == last.host => Fit::SameHost,
+            _ => Fit::OtherHost,
+        }
+    }
+}
 
 impl Coordinator {
     /// Whether a batch is to begin, where lanes that are free have `room` for so
     /// many mails.
     pub(super) fn is_deal_due(&self, now: Instant, room: usize) -> bool {
-        let backlog = self.desk.backlog();
-        if self.desk.batch_running || self.desk.restart_now || self.closing || backlog == 0 || room == 0 {
+        let is_held_up = self.desk.batch_running || self.is_restart_due() || self.closing;
+        if is_held_up || self.dealable() == 0 || room == 0 {
             return false;
         }
         self.is_worth_a_deal(room) || self.linger_over().is_some_and(|at| at <= now)
     }
 
+    /// Mails that could be dealt if there were room.
+    fn dealable(&self) -> usize {
+        self.desk.backlog().saturating_sub(self.waiting)
+    }
+
     fn is_worth_a_deal(&self, room: usize) -> bool {
-        let backlog = self.desk.backlog();
-        backlog > 0 && (backlog >= room || self.flushing)
+        let mails = self.dealable();
+        mails > 0 && (mails >= room || self.flushing || self.desk.settings.pace.is_free())
     }
 
     pub(super) fn linger_over(&self) -> Option<Instant> {
@@ -34,12 +58,16 @@ impl Coordinator {
     /// so only where all others are as far, and nothing is to be restarted: no
     /// server is left waiting for what another one does.
     pub(super) fn goes_hungry(&self, survey: &Survey) -> bool {
-        let wants_more = self.feeding && self.desk.has_room() && self.desk.backlog() < survey.room;
-        wants_more && survey.poised > 0 && self.may_overlap(survey)
+        let wants_more = self.feeding && self.desk.has_room() && self.dealable() < survey.room;
+        wants_more && survey.has(Is::Poised) && self.may_overlap(survey)
     }
 
     fn may_overlap(&self, survey: &Survey) -> bool {
-        !survey.is_busy && !self.closing && !self.desk.restart_now && !self.desk.restart_at_batch_end
+        !survey.has(Is::Busy) && !self.closing && !self.is_restart_due()
+    }
+
+    fn is_restart_due(&self) -> bool {
+        self.desk.restart_now || self.desk.restart_at_batch_end
     }
 
     /// Sends the contents that servers wait for. Where the batch has come to that
@@ -55,116 +83,152 @@ impl Coordinator {
             self.end_batch(now);
             self.deal(now, handler);
         }
-        for lane in self.lanes.iter_mut().filter(|lane| lane.is_poised) {
-            Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.send_content();
+        self.survey();
+        let mut poised = std::mem::take(&mut self.spare);
+        poised.clear();
+        poised.extend(self.muster.poised());
+        for place in poised.iter().copied() {
+            if let Some(mut judge) = self.judge(place, now, handler) {
+                judge.send_content();
+            }
         }
-        self.desk.batch_running = true;
+        self.spare = poised;
+        self.desk.batch_begins();
     }
 
     /// Deals mails to the lanes that are free, and has these begin: first those mails
     /// that were tried before, each on another lane and host than before where there
     /// is one, and then the others, as evenly as that and the depths let it be.
     pub(super) fn deal<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
-        self.desk.batch_running = true;
-        for lane in &mut self.lanes {
-            lane.dealt = 0;
-            lane.share = if lane.is_free() { lane.depth() } else { 0 };
+        self.survey();
+        self.desk.batch_begins();
+        let mut free = std::mem::take(&mut self.free);
+        free.clear();
+        free.extend(self.muster.free());
+        for place in free.iter().copied() {
+            if let Some(lane) = self.change(place) {
+                (lane.share, lane.dealt) = (lane.depth(), 0);
+            }
         }
-        let has_dealt_retries = self.deal_retries(now, handler);
-        self.share_out(self.desk.fresh());
-        let has_dealt_fresh = self.deal_fresh(now, handler);
+        self.deal_retries(&free, now, handler);
+        self.share_out(&free, self.desk.fresh());
+        self.deal_fresh(&free, now, handler);
+        let mut dealt = 0;
+        for place in free.iter().copied() {
+            let Some(lane) = self.lanes.get_mut(place) else { continue };
+            lane.share = 0;
+            dealt += usize::from(std::mem::take(&mut lane.dealt) > 0);
+        }
+        if self.desk.settings.pace.is_free() {
+            self.desk.summary.batches += dealt as u64;
+        }
         // When all had expired there is no batch.
-        self.desk.batch_running = has_dealt_retries || has_dealt_fresh;
+        self.desk.batch_running &= dealt > 0;
         self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
+        self.free = free;
     }
 
-    /// Says whether any was dealt. What finds no room keeps its place.
-    fn deal_retries<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
-        let (lanes, mut from, mut has_dealt) = (self.lanes.len(), self.first_lane, false);
-        let mut room: u64 = self.lanes.iter().map(|lane| u64::from(lane.share)).sum();
-        while room > 0 && self.desk.retries() > 0 {
+    /// What finds no room keeps its place. What would fare better on lanes that have
+    /// not finished waits for them, but no more mails do than there are such lanes.
+    fn deal_retries<H: Handler + ?Sized>(&mut self, free: &[usize], now: Instant, handler: &mut H) {
+        self.waiting = 0;
+        let mut room: usize = self.rooms(free).sum();
+        for _ in 0..self.desk.retries() {
+            if room == 0 {
+                return;
+            }
             let Some(mail) = self.desk.next_retry(now, handler) else { continue };
-            let away = mail.last_lane.and_then(|last| self.away_from(last, from));
-            let position = away.or_else(|| self.next_with_room(from)).unwrap_or(from);
-            let Some(lane) = self.lanes.get_mut(position) else { break };
-            Judge { lane, desk: &mut self.desk, handler: &mut *handler, now }.deal(mail);
-            (from, has_dealt) = ((position + 1) % lanes, true);
+            let Some(place) = self.place_for(&mail, free) else {
+                self.waiting += 1;
+                self.desk.keep(mail);
+                continue;
+            };
+            if let Some(mut judge) = self.judge(place, now, handler) {
+                judge.deal(mail);
+            }
+            self.first_lane = (place + 1) % self.lanes.len();
             room -= 1;
         }
-        self.first_lane = from;
-        has_dealt
+    }
+
+    /// The lane with room that is the best one for this mail, unless it is to wait.
+    fn place_for(&self, mail: &Mail, free: &[usize]) -> Option<usize> {
+        let fit = |lane: &Lane| Fit::of(lane.id, mail.last_lane);
+        let mut best: Option<(Fit, usize)> = None;
+        for place in self.in_turn(free) {
+            let Some(lane) = self.lanes.get(place).filter(|lane| lane.has_room()) else { continue };
+            if best.is_none_or(|(known, _)| fit(lane) > known) {
+                best = Some((fit(lane), place));
+            }
+            if fit(lane) == Fit::OtherHost || (fit(lane) == Fit::SameHost && self.hosts < 2) {
+                break;
+            }
+        }
+        let (best, place) = best?;
+        let is_better = |lane: &&Lane| fit(lane) > best;
+        let is_busy = |lane: &Lane| lane.standing == Standing::Active && !lane.is_free() && lane.dealt == 0;
+        let has_busy = best < Fit::OtherHost && self.muster.has_busy();
+        let waits = has_busy && {
+            let better = self.lanes.iter().filter(|lane| is_busy(lane)).filter(is_better).count();
+            self.waiting < better
+        };
+        (!waits).then_some(place)
     }
 
     /// How many mails each free lane gets in all, of so many that were not dealt yet:
     /// as even as what it has and its depth let it be, and of those that are left over
     /// one to each from the first lane on. Those that have expired count, too.
-    fn share_out(&mut self, mails: usize) {
-        let room: usize = self.lanes.iter().map(|lane| (lane.share - lane.dealt) as usize).sum();
-        if mails >= room {
+    fn share_out(&mut self, free: &[usize], mails: usize) {
+        if mails >= self.rooms(free).sum() {
             return;
         }
         let (mut level, mut left) = (0, mails);
         let takes = |lane: &Lane, level| lane.share > level && lane.dealt <= level;
         loop {
-            let takers = self.lanes.iter().filter(|lane| takes(lane, level)).count();
-            match left.checked_sub(takers) {
+            let is_taker = |place: &&usize| self.lanes.get(**place).is_some_and(|lane| takes(lane, level));
+            match left.checked_sub(free.iter().filter(is_taker).count()) {
                 Some(fewer) => left = fewer,
                 None => break,
             }
             level += 1;
         }
         let lanes = self.lanes.len();
-        for position in self.all_from(self.first_lane) {
-            let Some(lane) = self.lanes.get_mut(position) else { break };
+        for place in self.in_turn(free) {
+            let Some(lane) = self.lanes.get_mut(place) else { break };
             let has_one_more = takes(lane, level) && left > 0;
             lane.share = lane.share.min(level).max(lane.dealt) + u32::from(has_one_more);
             if has_one_more {
                 left -= 1;
-                self.first_lane = (position + 1) % lanes;
+                self.first_lane = (place + 1) % lanes;
             }
         }
     }
 
-    /// Says whether any was dealt. What comes back meanwhile belongs to the next
-    /// batch.
-    fn deal_fresh<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
-        let mut has_dealt = false;
-        for lane in self.lanes.iter_mut().filter(|lane| lane.share > 0) {
-            let mut judge = Judge { lane, desk: &mut self.desk, handler: &mut *handler, now };
+    /// What comes back meanwhile belongs to the next batch.
+    fn deal_fresh<H: Handler + ?Sized>(&mut self, free: &[usize], now: Instant, handler: &mut H) {
+        for place in free.iter().copied() {
+            let Some(mut judge) = self.judge(place, now, handler) else { continue };
             while judge.lane.has_room()
                 && let Some(mail) = judge.desk.next_fresh(now, &mut *judge.handler)
             {
                 judge.deal(mail);
-                has_dealt = true;
             }
             if judge.lane.dealt > 0 && !judge.lane.is_poised {
                 judge.carry_out(SessionVerdict::Default);
             }
         }
-        has_dealt
     }
 
-    /// The next lane from this one on, all around, that has room for a mail which
-    /// `last` held: of another host, else another lane.
-    fn away_from(&self, last: LaneId, from: usize) -> Option<usize> {
-        let mut other_lane = None;
-        for position in self.all_from(from) {
-            let Some(lane) = self.lanes.get(position).filter(|lane| lane.has_room()) else { continue };
-            if lane.id.host != last.host || (lane.id != last && self.hosts < 2) {
-                return Some(position);
-            }
-            other_lane = other_lane.or((lane.id != last).then_some(position));
-        }
-        other_lane
+    /// For how many more mails each of these lanes has room.
+    fn rooms(&self, free: &[usize]) -> impl Iterator<Item = usize> {
+        let lanes = free.iter().filter_map(|place| self.lanes.get(*place));
+        lanes.map(|lane| lane.share.saturating_sub(lane.dealt) as usize)
     }
 
-    fn next_with_room(&self, from: usize) -> Option<usize> {
-        self.all_from(from).find(|&position| self.lanes.get(position).is_some_and(Lane::has_room))
-    }
-
-    /// The places of all lanes, from this one on.
-    fn all_from(&self, first: usize) -> impl Iterator<Item = usize> + use<> {
-        let first = first.min(self.lanes.len());
-        (first..self.lanes.len()).chain(0..first)
+    /// The places of these lanes, from the one on whose turn it is.
+    fn in_turn<'f>(&self, free: &'f [usize]) -> impl Iterator<Item = usize> + use<'f> {
+        let first = free.partition_point(|place| *place < self.first_lane);
+        let (before, from) = free.split_at(first);
+        from.iter().chain(before).copied()
     }
 }

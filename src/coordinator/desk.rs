@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
+use super::lane::Part;
 use super::mail::{Mail, Scope};
 use super::manners::{Lesson, Manners};
 use crate::event::Handler;
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 use crate::host::{HostSettings, LaneId};
 use crate::message::Message;
 use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
+use crate::pace::Pace;
 use crate::session::Step;
 use crate::summary::{HostSummary, Summary};
 
@@ -45,13 +47,22 @@ pub struct BatchSettings {
     pub resend_in_doubt: bool,
     /// After how long a short batch runs by itself. Default: never.
     pub linger: Option<Duration>,
+    /// Who waits for whom. Default: all for all.
+    pub pace: Pace,
     /// Seeds the jitter of back-off.
     pub seed: u64,
 }
 
 impl Default for BatchSettings {
     fn default() -> BatchSettings {
-        BatchSettings { max_attempts: 3, max_restarts: 3, resend_in_doubt: false, linger: None, seed: 0 }
+        BatchSettings {
+            max_attempts: 3,
+            max_restarts: 3,
+            resend_in_doubt: false,
+            linger: None,
+            pace: Pace::default(),
+            seed: 0,
+        }
     }
 }
 
@@ -205,6 +216,16 @@ impl Desk {
         self.retries.len()
     }
 
+    /// The part that a lane takes which is dealt a mail.
+    pub(super) fn part(&self) -> Part {
+        if self.settings.pace.is_free() { Part::Alone } else { Part::Batch }
+    }
+
+    /// A deal has been made, or a mail begun.
+    pub(super) fn batch_begins(&mut self) {
+        self.batch_running = !self.settings.pace.is_free();
+    }
+
     /// The first of them, unless it has expired.
     pub(super) fn next_retry(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
         let mail = self.retries.pop_front()?;
@@ -229,6 +250,13 @@ impl Desk {
     /// A restart by a callback, unless there were too many.
     pub(super) fn may_restart(&self) -> bool {
         self.restarts < self.settings.max_restarts
+    }
+
+    /// A callback wants one: at once, or when no lane of the batch, and no straggler,
+    /// holds a mail any more.
+    pub(super) fn ask_for_restart(&mut self, at_once: bool) {
+        self.restart_now |= at_once;
+        self.restart_at_batch_end |= !at_once;
     }
 
     pub(super) fn count_restart(&mut self) {

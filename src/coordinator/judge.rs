@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::desk::Desk;
 use super::fate::{Blame, Plan, fate, gravest, or_default};
-use super::lane::{Bench, Lane, Link, Standing};
+use super::lane::{Bench, Lane, Link, Part, Standing};
 use super::mail::{Course, Decided, Recipient, Scope};
 use crate::event::{Event, EventKind, Evidence, Handler, SessionVerdict, Verdict, consult};
 use crate::failure::Failure;
@@ -86,7 +86,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 if quietly { self.desk.keep(mail) } else { self.desk.put_back(mail) }
             }
         }
-        self.lane.in_batch = false;
+        self.lane.part = Part::None;
     }
 
     // ---- answers ----------------------------------------------------------
@@ -393,9 +393,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 }
             }
             V::RestartAtBatchEnd | V::RestartNow => {
-                let at_end = verdict == V::RestartAtBatchEnd && self.desk.batch_running;
-                self.desk.restart_at_batch_end |= at_end;
-                self.desk.restart_now |= !at_end;
+                self.desk.ask_for_restart(verdict == V::RestartNow);
                 if connect_failed {
                     self.lane.renew_wait = self.wait(self.lane.setbacks + 1);
                 }
@@ -409,9 +407,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     pub(super) fn act_on_others(&mut self, verdict: SessionVerdict) {
         use SessionVerdict as V;
         if matches!(verdict, V::RestartAtBatchEnd | V::RestartNow) && self.desk.may_restart() {
-            let at_end = verdict == V::RestartAtBatchEnd && self.desk.batch_running;
-            self.desk.restart_at_batch_end |= at_end;
-            self.desk.restart_now |= !at_end;
+            self.desk.ask_for_restart(verdict == V::RestartNow);
         }
     }
 

@@ -53,6 +53,18 @@ pub(super) enum Bench {
     Reopen(Duration),
 }
 
+/// Who waits for the lane's step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Part {
+    /// Nobody; it holds no mail.
+    #[default]
+    None,
+    /// The other lanes of the batch.
+    Batch,
+    /// Nobody: it goes on with its mails by itself.
+    Alone,
+}
+
 /// A slot for one connection.
 #[derive(Debug)]
 pub struct Lane {
@@ -67,9 +79,9 @@ pub struct Lane {
     pub(super) mails: VecDeque<Mail>,
     /// The name that its latest mail was given.
     pub(super) last_tag: MailTag,
-    /// Mails that it gets in the current deal, at the most.
+    /// Mails that it gets in the deal that is being made, at the most.
     pub(super) share: u32,
-    /// Mails that it was dealt in it.
+    /// Mails that it was dealt in that.
     pub(super) dealt: u32,
     /// How its current flight was put together.
     pub(super) style: Style,
@@ -86,8 +98,7 @@ pub struct Lane {
     pub(super) is_short: bool,
     /// A question of the caller's.
     pub(super) asked: Option<Box<Asked>>,
-    /// The others wait for its step.
-    pub(super) in_batch: bool,
+    pub(super) part: Part,
     pub(super) bench: Option<Bench>,
     /// When to make a connection; `None` when none is wanted.
     pub(super) reopen_at: Option<Instant>,
@@ -138,7 +149,7 @@ impl Lane {
             owes_dot: false,
             is_short: false,
             asked: None,
-            in_batch: false,
+            part: Part::None,
             bench: None,
             reopen_at: Some(now),
             setbacks: 0,
@@ -201,7 +212,22 @@ impl Lane {
     /// Whether the batch waits for it: it is in the batch, and its step is
     /// not over.
     pub fn is_waited_for(&self) -> bool {
-        self.in_batch && !self.session.is_over()
+        self.part == Part::Batch && !self.session.is_over()
+    }
+
+    /// Whether it is in the batch that runs, and no straggler.
+    pub fn is_in_batch(&self) -> bool {
+        self.part == Part::Batch
+    }
+
+    /// The name of the mail that it was dealt last.
+    pub fn latest_mail(&self) -> MailTag {
+        self.last_tag
+    }
+
+    /// Whether it goes on with its mails by itself: a straggler, or the pace is free.
+    pub fn is_alone(&self) -> bool {
+        self.part == Part::Alone
     }
 
     /// Whether its connection stands, and the first octet of a flight is to be
@@ -283,7 +309,7 @@ impl Lane {
     /// gives the mail up.
     pub(super) fn leave(&mut self, now: Instant) {
         assert!(self.mails.is_empty(), "a lane leaves with a mail in hand");
-        self.in_batch = false;
+        self.part = Part::None;
         self.waits_at_gate = false;
         if self.link == Link::Up && self.session.is_usable() {
             self.session.flight(now).quit();
@@ -317,7 +343,7 @@ impl Lane {
 
     /// Sits out until the batch ends.
     pub(super) fn sit_out(&mut self, bench: Bench, now: Instant) {
-        self.in_batch = false;
+        self.part = Part::None;
         self.waits_at_gate = false;
         if bench != Bench::Rejoin || !self.session.is_usable() {
             self.leave(now);

@@ -38,6 +38,7 @@ impl Coordinator {
             lane.was_tried = false;
             self.closing = false;
         }
+        self.muster.changed.mark_all();
         let is_up = |lane: &&mut Lane| lane.link == Link::Up && !lane.is_leaving();
         for lane in self.lanes.iter_mut().filter(|lane| lane.id.host == host).filter(is_up) {
             let is_fit = lane.is_free() && !lane.is_poised && !lane.session.needs_reset();
@@ -62,6 +63,7 @@ impl Coordinator {
                 lane.link = Link::Wanted;
             }
         }
+        self.muster.changed.mark_all();
     }
 
     /// Lanes that wait begin to authenticate, or learn that it is of no use;
@@ -78,9 +80,10 @@ impl Coordinator {
             }
         }
         let mut has_moved = false;
-        for lane in self.lanes.iter_mut().filter(|lane| lane.waits_at_gate) {
+        for place in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get(place).filter(|lane| lane.waits_at_gate) else { continue };
             let Some(lanes) = hosts.get_mut(lane.id.host as usize) else { continue };
-            let mut judge = Judge { lane, desk: &mut self.desk, handler: &mut *handler, now };
+            let Some(mut judge) = self.judge(place, now, handler) else { continue };
             if judge.pass_gate(*lanes) {
                 lanes.is_one_trying |= judge.lane.session.is_authenticating();
                 has_moved = true;

@@ -14,6 +14,7 @@ mod flights;
 mod gate;
 mod lessons;
 mod lmtp;
+mod paces;
 mod panics;
 mod parameters;
 mod recipients;
@@ -34,6 +35,7 @@ use crate::content::Content;
 use crate::event::{EventKind, SessionVerdict, Verdict};
 use crate::host::{HostSettings, Pipeline};
 use crate::message::Message;
+use crate::pace::Pace;
 use crate::session::Step;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -122,7 +124,7 @@ fn deliver_others(script: &mut Script, last: u64) {
             next += 1;
         }
         script.sweep();
-        let is_over = script.coordinator.is_step_over();
+        let is_over = script.coordinator.is_step_over(script.now);
         script.settle();
         if !is_over && !script.lanes().any(|lane| lane.link() == Link::Wanted) {
             assert!(script.wait() || script.coordinator.has_room(), "all lanes are retired");
@@ -168,7 +170,7 @@ fn steps(script: &mut Script) -> Vec<String> {
     for _ in 0..100 {
         script.wire.clear();
         script.step();
-        if script.wire.is_empty() && !script.coordinator.is_step_over() {
+        if script.wire.is_empty() && !script.coordinator.is_step_over(script.now) {
             return steps;
         }
         if !script.wire.is_empty() {

@@ -14,6 +14,7 @@ use crate::host::{Backoff, DEFAULT_REFUSALS, Hello, Host, HostSettings, MAX_THRE
 use crate::journal::{Journal, Level};
 use crate::message::MessageId;
 use crate::outcome::Report;
+use crate::pace::Pace;
 use crate::security::{Security, Tls};
 use crate::sweep::{Reached, Sweep};
 use crate::timeouts::Timeouts;
@@ -160,6 +161,12 @@ impl MailerBuilder {
         self
     }
 
+    /// Who waits for whom. Default: [`Pace::Lockstep`].
+    pub fn pace(mut self, pace: Pace) -> MailerBuilder {
+        self.batch.pace = pace;
+        self
+    }
+
     /// Seeds the jitter of back-off, for tests that repeat. Default: random.
     pub fn seed(mut self, seed: u64) -> MailerBuilder {
         self.batch.seed = seed;
@@ -279,6 +286,9 @@ impl MailerBuilder {
         let hosts = smol::unblock(move || prepare(routes, defaults)).await?;
         if hosts.is_empty() {
             return Err(host_error("", "no host was given"));
+        }
+        if let Some(problem) = self.batch.pace.problem() {
+            return Err(Error::Setting { name: "pace", problem });
         }
         let lanes: usize = hosts.iter().map(|host| host.settings.threads as usize).sum();
         if lanes > MAX_LANES {

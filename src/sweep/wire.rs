@@ -54,6 +54,10 @@ pub(super) struct Slot {
     /// When it was seen that there was nothing to read, for the flight that is
     /// to be written next.
     pub(super) silent_at: Option<Instant>,
+    /// Its flag will be raised when there is something to read.
+    pub(super) listens: bool,
+    /// It has a place in the queue of those that are read by and by.
+    pub(super) is_queued: bool,
     /// Raises the lane's flag.
     pub(super) waker: Waker,
 }
@@ -70,6 +74,8 @@ impl Slot {
             unsent: Zeroizing::default(),
             unsent_from: 0,
             silent_at: None,
+            listens: false,
+            is_queued: false,
             waker,
         }
     }
@@ -79,8 +85,8 @@ impl Slot {
         if let Some(transport) = self.transport.as_mut().filter(|_| self.unsent.is_empty()) {
             transport.say_end();
         }
-        let passed_over = self.passed_over;
-        *self = Slot { connection, passed_over, ..Slot::new(self.waker.clone()) };
+        let Slot { passed_over, is_queued, .. } = *self;
+        *self = Slot { connection, passed_over, is_queued, ..Slot::new(self.waker.clone()) };
     }
 
     /// Whether more than a reply is waited for.
@@ -228,7 +234,10 @@ impl Wire<'_> {
                 self.received(read);
                 true
             }
-            Poll::Pending => false,
+            Poll::Pending => {
+                self.slot.listens = true;
+                false
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smtp_bulk::coordinator::{BatchSettings, Lane, Link, Progress, Standing};
 use smtp_bulk::host::HostSettings;
-use smtp_bulk::{EventKind, LaneId, SessionVerdict, Step, Verdict};
+use smtp_bulk::{EventKind, LaneId, Pace, SessionVerdict, Step, Verdict};
 
 use super::attempts::Attempts;
 use super::logins::Logins;
@@ -29,6 +29,9 @@ pub struct Effects {
     before: Vec<Before>,
     doors: Vec<Door>,
     waited_for: bool,
+    pace: Pace,
+    /// Since when the lanes that have finished the step are enough.
+    enough_since: Option<Duration>,
     /// What is seen as one settle were several, as a callback panicked.
     is_in_parts: bool,
     /// A batch began in one of them, so that the next may be within it.
@@ -72,6 +75,8 @@ impl Effects {
             before: Vec::new(),
             doors: Vec::new(),
             waited_for: false,
+            pace: settings.pace,
+            enough_since: None,
             is_in_parts: false,
             is_dealt_in_part: false,
             seen: Vec::new(),
@@ -241,10 +246,32 @@ impl Effects {
 
     // ---- settle -----------------------------------------------------------
 
-    pub fn before_settle(&mut self, lanes: &[Lane]) {
+    /// Looks at who has finished the step.
+    pub fn look_at_barrier(&mut self, lanes: &[Lane], now: Duration) {
+        let Pace::Quorum { share, .. } = self.pace else { return };
+        let all = lanes.iter().filter(|lane| lane.is_in_batch()).count();
+        let late = lanes.iter().filter(|lane| lane.is_waited_for()).count();
+        let wanted = ((all as f32 * share - 0.001).ceil() as usize).max(1);
+        self.enough_since = (all - late >= wanted).then(|| self.enough_since.unwrap_or(now));
+    }
+
+    /// Whether lanes of the batch have to wait for others.
+    fn is_barrier_shut(&mut self, lanes: &[Lane], now: Duration) -> bool {
+        self.look_at_barrier(lanes, now);
+        let is_late = lanes.iter().any(Lane::is_waited_for);
+        match self.pace {
+            Pace::Quorum { grace, .. } => is_late && self.enough_since.is_none_or(|at| at + grace > now),
+            _ => is_late,
+        }
+    }
+
+    pub fn before_settle(&mut self, lanes: &[Lane], now: Duration) {
         self.before.clear();
         self.before.extend(lanes.iter().map(Before::of));
-        self.waited_for = lanes.iter().any(Lane::is_waited_for);
+        self.waited_for = self.is_barrier_shut(lanes, now);
+        if !self.waited_for {
+            self.enough_since = None;
+        }
         self.finished = false;
         (self.is_in_parts, self.is_dealt_in_part) = (false, false);
     }
@@ -252,7 +279,7 @@ impl Effects {
     /// Another settle follows at once: a lane that was closed is not waited for.
     pub fn settled_in_part(&mut self, lanes: &[Lane]) {
         self.is_in_parts = true;
-        let is_dealt = |(before, lane): (&Before, &Lane)| before.held == 0 && lane.held() > 0;
+        let is_dealt = |(before, lane): (&Before, &Lane)| before.latest != lane.latest_mail();
         self.is_dealt_in_part |= self.before.iter().zip(lanes).any(is_dealt);
         self.waited_for &= lanes.iter().any(Lane::is_waited_for);
     }
@@ -287,7 +314,12 @@ impl Effects {
         self.doors = lanes.iter().enumerate().map(door).collect();
         let seen = std::mem::take(&mut self.seen);
         let ended = batches > self.batches;
-        let renewal = self.restarts_now(&seen, ended);
+        let is_quiet = self.is_quiet(lanes, ended);
+        if self.restart_pending && !is_quiet && self.pace != Pace::Lockstep {
+            let is_dealt = |(before, lane): (&Before, &Lane)| before.latest != lane.latest_mail();
+            assert!(!self.before.iter().zip(lanes).any(is_dealt), "a deal is made before a restart");
+        }
+        let renewal = self.restarts_now(&seen, is_quiet);
         let reconnects = std::mem::take(&mut self.reconnects_called);
         let dying = |(index, model): (usize, &Model)| model.dying.map(|_| index);
         let exempt: Vec<usize> =
@@ -317,7 +349,8 @@ impl Effects {
         }
         self.check_deals(&seen, batches);
         for (index, lane) in lanes.iter().enumerate() {
-            if lane.held() > 0 && (ended || self.before[index].held == 0) {
+            self.check_pace(index, lane);
+            if lane.latest_mail() != self.before[index].latest {
                 // What it holds may have been dealt to it in the batch before.
                 let model = &mut self.models[index];
                 let is_older = self.flies && self.before[index].held > 0;
@@ -330,9 +363,36 @@ impl Effects {
         self.batch_running = progress.batch_running;
     }
 
+    /// Whether a restart that waits for the end of the batch was due.
+    fn is_quiet(&self, lanes: &[Lane], ended: bool) -> bool {
+        let goes_on = |(before, lane): (&Before, &Lane)| {
+            let is_same = before.connection == lane.connection() && before.latest == lane.latest_mail();
+            before.held > 0 && lane.held() > 0 && is_same
+        };
+        match self.pace {
+            Pace::Lockstep => ended || !self.batch_running,
+            _ => !self.before.iter().zip(lanes).any(goes_on),
+        }
+    }
+
+    /// Who goes on by himself is a straggler, or there is no batch.
+    fn check_pace(&self, index: usize, lane: &Lane) {
+        match self.pace {
+            Pace::Lockstep => assert!(!lane.is_alone(), "lane {index} leaves the lockstep"),
+            Pace::Free => assert!(!lane.is_in_batch(), "lane {index} is waited for"),
+            _ => assert!(
+                !self.before[index].is_alone
+                    || !lane.is_in_batch()
+                    || self.before[index].latest != lane.latest_mail(),
+                "lane {index} comes back with its mail"
+            ),
+        }
+        assert!(lane.held() == 0 || lane.is_alone() || lane.is_in_batch(), "lane {index}");
+    }
+
     /// Whether all connections have to be new after this settle: `SurelyNot`
     /// when none may be renewed without a reason of its own.
-    fn restarts_now(&mut self, seen: &[(Seen, Allowed)], ended: bool) -> Allowed {
+    fn restarts_now(&mut self, seen: &[(Seen, Allowed)], is_quiet: bool) -> Allowed {
         let mut renewal = Allowed::SurelyNot;
         let mut count = 0;
         let mut strongest = |allowed: Allowed| {
@@ -341,10 +401,10 @@ impl Effects {
             }
             count += u32::from(allowed != Allowed::SurelyNot);
         };
-        if ended && std::mem::take(&mut self.restart_pending) {
+        if is_quiet && std::mem::take(&mut self.restart_pending) {
             strongest(Allowed::Surely);
         }
-        if ended && std::mem::take(&mut self.perhaps_pending) {
+        if is_quiet && std::mem::take(&mut self.perhaps_pending) {
             strongest(Allowed::Perhaps);
         }
         // A 203 does what a 103 has left for the end of the batch, whichever came first.
@@ -366,7 +426,7 @@ impl Effects {
                     self.perhaps_pending = true;
                     strongest(Allowed::Perhaps);
                 }
-                (_, allowed) if ended || !self.batch_running => strongest(allowed),
+                (_, allowed) if is_quiet => strongest(allowed),
                 // Where there were several settles, it may have come in a later one.
                 (_, _) if is_done => self.perhaps_pending |= self.is_in_parts,
                 (_, Allowed::Surely) if !has_now(Allowed::Perhaps) => self.restart_pending = true,
@@ -524,7 +584,9 @@ impl Effects {
             assert!(matches!(lane.standing(), Standing::Benched | Standing::Opening), "lane {index}");
             return forget(&mut self.models[index]);
         }
+        let waits_for_restart = |one: &Seen| one.verdict.session == SessionVerdict::RestartAtBatchEnd;
         if spoken > 1
+            || self.pace != Pace::Lockstep && own.iter().any(waits_for_restart)
             || self.is_dealt_in_part
             || own.iter().any(|one| one.is_client && one.step == Step::Mail)
         {
@@ -641,11 +703,11 @@ impl Effects {
     /// The barrier holds, and nothing is dealt into a batch that runs.
     fn check_batch(&self, lanes: &[Lane], seen: &[(Seen, Allowed)], exempt: &[usize], ended: bool) {
         for (index, lane) in lanes.iter().enumerate() {
-            let dealt = self.before[index].held == 0 && lane.held() > 0;
+            let dealt = self.before[index].latest != lane.latest_mail();
             assert!(!dealt || ended || !self.batch_running, "lane {index} is dealt a mail within a batch");
         }
         for (seen, _) in seen {
-            let in_batch = self.before[seen.lane].held > 0;
+            let in_batch = self.before[seen.lane].held > 0 && !self.before[seen.lane].is_alone;
             let exempt = exempt.contains(&seen.lane);
             assert!(!self.waited_for || !in_batch || exempt, "the barrier is passed: {seen:?}");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use smtp_bulk::coordinator::{Lane, Link, Standing};
 use smtp_bulk::host::HostSettings;
+use smtp_bulk::session::MailTag;
 use smtp_bulk::{EventKind, SessionVerdict, Step, Verdict};
 
 use super::attempts::blames_session;
@@ -62,6 +63,8 @@ pub struct Before {
     /// It sits out, and has to authenticate when it goes on.
     pub sits_outside: bool,
     pub held: usize,
+    pub latest: MailTag,
+    pub is_alone: bool,
 }
 
 impl Before {
@@ -84,6 +87,8 @@ impl Before {
             ends_at_gate: is_opening && session.has_answer() && session.failure().is_some(),
             sits_outside: lane.standing() == Standing::Benched && is_up && !session.is_authenticated(),
             held: lane.held(),
+            latest: lane.latest_mail(),
+            is_alone: lane.is_alone(),
         }
     }
 }

@@ -11,7 +11,7 @@ use smtp_bulk::coordinator::BatchSettings;
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::parameters::{Body, EnvelopeId, MailParameters, Notify, RecipientParameters, Ret};
 use smtp_bulk::{
-    Backoff, Content, Envelope, EventKind, Hello, Message, Pipeline, Security, Step, Timeouts, Verdict,
+    Backoff, Content, Envelope, EventKind, Hello, Message, Pace, Pipeline, Security, Step, Timeouts, Verdict,
 };
 
 use super::accounts::Account;
@@ -170,9 +170,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Doors and flights have sources of chance of their own, so that a world
+    /// Doors, flights and paces have sources of chance of their own, so that a world
     /// without them is the same as it was before there were any.
-    pub fn draw(random: &mut Rng, doors: &mut Rng, flights: &mut Rng, epoch: Instant) -> Plan {
+    pub fn draw(
+        random: &mut Rng,
+        doors: &mut Rng,
+        flights: &mut Rng,
+        paces: &mut Rng,
+        epoch: Instant,
+    ) -> Plan {
         let mut plan = Plan::draw_open(random, epoch);
         if doors.bool() {
             plan.guard(doors);
@@ -183,6 +189,7 @@ impl Plan {
                 plan.crowd(flights, epoch);
             }
         }
+        plan.settings.pace = pace(paces);
         plan
     }
 
@@ -197,6 +204,7 @@ impl Plan {
             resend_in_doubt: random.u8(0..4) == 0,
             linger: (random.u8(0..4) == 0).then(|| Duration::from_millis(random.u64(0..30_000))),
             seed: random.u64(..),
+            ..BatchSettings::default()
         };
         let host_count = hosts.len();
         let count = if random.u8(0..4) == 0 { random.usize(0..40) } else { random.usize(0..12) };
@@ -333,6 +341,17 @@ impl Plan {
             let kind = *random.choice(&kinds).unwrap_or(&EventKind::AuthPass);
             self.opinion.always = Some((kind, verdict(random, 1.0, 0.0)));
         }
+    }
+}
+
+fn pace(random: &mut Rng) -> Pace {
+    match random.u8(0..4) {
+        0..=1 => Pace::Lockstep,
+        2 => Pace::Free,
+        _ => Pace::Quorum {
+            share: [0.1, 0.5, 0.75, 1.0][random.usize(0..4)],
+            grace: Duration::from_millis(if random.bool() { 0 } else { random.u64(1..2_000) }),
+        },
     }
 }
 

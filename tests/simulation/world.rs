@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress};
 use smtp_bulk::host::HostSettings;
-use smtp_bulk::{Failure, Step};
+use smtp_bulk::session::MailTag;
+use smtp_bulk::{Failure, Pace, Step};
 
 use super::callbacks::{Callbacks, Misstep, Panicked};
 use super::effects::Effects;
@@ -90,7 +91,8 @@ impl World {
         let epoch = Instant::now();
         let mut doors = Rng::with_seed(!seed);
         let mut flights = Rng::with_seed(seed.rotate_left(32) ^ 0x0066_6c69_6573);
-        let plan = Plan::draw(&mut random, &mut doors, &mut flights, epoch);
+        let mut paces = Rng::with_seed(seed.rotate_left(16) ^ 0x0070_6163_6573);
+        let plan = Plan::draw(&mut random, &mut doors, &mut flights, &mut paces, epoch);
         let settings = plan.settings;
         let mut truth = Truth::new(&plan.mails, settings.resend_in_doubt, settings.max_attempts, trace);
         truth.note(|| format!("seed {seed}\n{:#?}\n{:?}\n{settings:?}", plan.odds, plan.opinion));
@@ -149,7 +151,9 @@ impl World {
         let moved = self.sweep();
         let due = self.progress.and_then(|progress| progress.wake_at).is_some_and(|at| at <= self.instant());
         let needless = self.random.f64() < self.odds.needless_settle;
-        let over = self.coordinator.is_step_over() && (self.random.bool() || !moved);
+        let now = self.instant();
+        self.effects.look_at_barrier(self.coordinator.lanes(), self.now);
+        let over = self.coordinator.is_step_over(now) && (self.random.bool() || !moved);
         if self.settle_wanted || over || due || needless {
             self.settle();
             self.choose_phase();
@@ -268,7 +272,7 @@ impl World {
         let abandons = self.abandons;
         for _ in 0..100 {
             let now = self.instant();
-            self.effects.before_settle(self.coordinator.lanes());
+            self.effects.before_settle(self.coordinator.lanes(), self.now);
             let mut callbacks = Callbacks {
                 random: &mut self.random,
                 odds: &self.odds,
@@ -336,7 +340,7 @@ impl World {
                 self.effects.postponed(index);
                 self.settle_wanted = true;
             }
-            if moved.began && self.faultless {
+            if moved.began && self.faultless && self.coordinator.pace() == Pace::Lockstep {
                 self.check_lockstep(index);
             }
         }
@@ -363,7 +367,8 @@ impl World {
             due.push(self.next_mail_at);
         }
         let wake_at = self.progress.and_then(|progress| progress.wake_at);
-        due.extend(wake_at.map(|at| at.saturating_duration_since(self.epoch)));
+        let over_at = self.coordinator.step_over_at();
+        due.extend(wake_at.into_iter().chain(over_at).map(|at| at.saturating_duration_since(self.epoch)));
         for (lane, wire) in self.coordinator.lanes().iter().zip(&self.wires) {
             due.extend(wire.next_event(lane, self.now));
         }
@@ -379,9 +384,9 @@ impl World {
         self.settles += 1;
         assert!(self.settles < MOST_SETTLES, "no end after {MOST_SETTLES} settles");
         let now = self.instant();
-        self.effects.before_settle(self.coordinator.lanes());
+        self.effects.before_settle(self.coordinator.lanes(), self.now);
         self.logins.before_settle(self.coordinator.lanes());
-        let held: Vec<usize> = self.coordinator.lanes().iter().map(|lane| lane.held()).collect();
+        let latest: Vec<MailTag> = self.coordinator.lanes().iter().map(Lane::latest_mail).collect();
         let mut callbacks = Callbacks {
             random: &mut self.random,
             odds: &self.odds,
@@ -427,6 +432,7 @@ impl World {
         }
         let batches = self.coordinator.summary(now).batches;
         let new_batch = batches > self.effects.batches();
+        let is_over = self.coordinator.is_step_over(now);
         let lanes = self.coordinator.lanes();
         self.logins.after_settle(lanes, self.now);
         self.effects.after_settle(lanes, &progress, &self.logins, batches, self.now);
@@ -435,11 +441,11 @@ impl World {
         // So is that a lane has nothing to log in with, which it learns as it
         // begins to.
         let at_once = |lane: &Lane| matches!(lane.session().failure(), Some(Failure::Auth(_)));
-        let is_left = self.coordinator.is_step_over() && !lanes.iter().any(at_once);
+        let is_left = is_over && !lanes.iter().any(at_once);
         self.unsettled = if is_left { self.unsettled + 1 } else { 0 };
         assert!(self.unsettled < 2, "settle leaves something to settle");
-        for ((lane, wire), held) in lanes.iter().zip(&mut self.wires).zip(held) {
-            if lane.held() > 0 && (held == 0 || new_batch) {
+        for ((lane, wire), latest) in lanes.iter().zip(&mut self.wires).zip(latest) {
+            if lane.held() > 0 && (new_batch || lane.latest_mail() != latest) {
                 wire.flights = 0;
             }
             wire.settled(lane);

@@ -11,6 +11,7 @@ mod faults;
 mod hosts;
 mod manners;
 mod net_smtp;
+mod paces;
 mod recipients;
 mod scripted;
 mod silence;

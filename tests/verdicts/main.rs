@@ -18,12 +18,14 @@ mod rows;
 mod rules;
 mod server;
 
-use smtp_bulk::{EventKind, LaneId, MessageVerdict, Verdict};
+use std::time::Duration;
+
+use smtp_bulk::{EventKind, LaneId, MessageVerdict, Pace, Verdict};
 
 use EventKind as K;
 
 use play::{Cast, HERE, Play, THERE};
-use rows::{Fate, Row, Way};
+use rows::{Fate, Peer, Row, Way};
 use rules::{Seen, expected, gravest};
 use script::{Script, lane};
 
@@ -62,12 +64,12 @@ fn verdict(code: u16, message: MessageVerdict) -> Verdict {
 }
 
 /// All that brings the row's event about.
-fn casts(row: &Row, verdict: Verdict, in_batch: bool) -> Vec<Cast> {
+fn casts(row: &Row, verdict: Verdict, in_batch: bool, pace: Pace) -> Vec<Cast> {
     let mut casts = Vec::new();
     for setting in row.settings() {
         for peer in row.peers {
             let cast =
-                |guard| Cast { peer: *peer, guard, setting, verdict, next: Verdict::DEFAULT, in_batch };
+                |guard| Cast { peer: *peer, guard, setting, verdict, next: Verdict::DEFAULT, in_batch, pace };
             casts.extend(row.guards.iter().map(|guard| cast(*guard)));
         }
     }
@@ -77,8 +79,8 @@ fn casts(row: &Row, verdict: Verdict, in_batch: bool) -> Vec<Cast> {
 /// Plays a row with every one of its servers, which must all come to what the rules
 /// say.
 fn played(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Seen {
-    let right = expected(row, code, message, in_batch);
-    let casts = casts(row, verdict(code, message), in_batch);
+    let right = expected(row, code, message, in_batch, Pace::Lockstep);
+    let casts = casts(row, verdict(code, message), in_batch, Pace::Lockstep);
     assert!(!casts.is_empty(), "{} has no server", row.label());
     for cast in casts {
         let seen = Play::new(row, cast).seen();
@@ -96,6 +98,27 @@ fn every_verdict_has_exactly_its_effect_from_every_callback() {
                 played(row, code, message, true);
                 if !row.has_mail() {
                     played(row, code, message, false);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_quorum_differs_for_stragglers_alone_and_a_free_pace_in_what_ends_a_batch() {
+    let quorum = Pace::Quorum { share: 1.0, grace: Duration::ZERO };
+    for pace in [quorum, Pace::Free] {
+        for row in all_rows() {
+            for code in CODES {
+                for others in [true, row.has_mail()] {
+                    let right = expected(row, code, MessageVerdict::Default, others, pace).session;
+                    // The other lane's mail is through before a silence is over.
+                    let is_lone = |cast: &Cast| pace == Pace::Free && matches!(cast.peer, Peer::Silence);
+                    let casts = casts(row, verdict(code, MessageVerdict::Default), others, pace);
+                    for cast in casts.into_iter().filter(|cast| !is_lone(cast)) {
+                        let seen = Play::new(row, cast).session();
+                        assert_eq!(seen, right, "{:?} {} {code} {cast:?}", row.way, row.label());
+                    }
                 }
             }
         }
@@ -128,8 +151,8 @@ fn of_two_codes_in_one_flight_the_gravest_counts() {
     for row in all_rows().filter(is_passed) {
         for one in CODES {
             for other in CODES {
-                let right = expected(row, gravest(one, other), MessageVerdict::Default, true);
-                for cast in casts(row, verdict(one, MessageVerdict::Default), true) {
+                let right = expected(row, gravest(one, other), MessageVerdict::Default, true, Pace::Lockstep);
+                for cast in casts(row, verdict(one, MessageVerdict::Default), true, Pace::Lockstep) {
                     let next = verdict(other, MessageVerdict::Default);
                     let seen = Play::new(row, Cast { next, ..cast }).seen();
                     assert_eq!(seen, right, "{} {one}, {other} {:?}", row.label(), cast.setting);

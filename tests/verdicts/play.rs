@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use smtp_bulk::coordinator::{BatchSettings, Standing};
-use smtp_bulk::{Content, Credentials, Envelope, Failure, LaneId, Message, SessionVerdict, Step, Verdict};
+use smtp_bulk::{
+    Content, Credentials, Envelope, Failure, LaneId, Message, Pace, SessionVerdict, Step, Verdict,
+};
 
 use crate::rows::{Fate, Guard, Link, Peer, Row, Scene, Setting, Then, Way};
 use crate::rules::{Seen, SessionFate};
@@ -43,7 +45,9 @@ pub struct Cast {
     pub verdict: Verdict,
     /// What is said when the same happens to the mail behind it.
     pub next: Verdict,
+    /// Another lane holds a mail.
     pub in_batch: bool,
+    pub pace: Pace,
 }
 
 pub struct Play<'a> {
@@ -117,8 +121,9 @@ fn parties(row: &Row) -> (&'static str, &'static str) {
 
 impl Play<'_> {
     pub fn new(row: &Row, cast: Cast) -> Play<'_> {
-        let Cast { guard, setting, .. } = cast;
-        let mut script = Script::with(&[1, 1], BatchSettings::default(), |host| {
+        let Cast { guard, setting, pace, .. } = cast;
+        let settings = BatchSettings { pace, ..BatchSettings::default() };
+        let mut script = Script::with(&[1, 1], settings, |host| {
             let is_here = host.name == "b.example";
             if is_here {
                 host.pipeline = setting.level;
@@ -193,6 +198,17 @@ impl Play<'_> {
     }
 
     pub fn seen(mut self) -> Seen {
+        let (moment, session) = self.played();
+        self.fates(&moment, session)
+    }
+
+    /// What becomes of the session alone: where lanes are dealt mails at any time it is not told
+    /// apart what a lane has kept from what it was dealt since.
+    pub fn session(mut self) -> SessionFate {
+        self.played().1
+    }
+
+    fn played(&mut self) -> (Moment, SessionFate) {
         self.set_the_scene();
         self.script.coordinator.set_flushing(true);
         let moment = self.reach_the_event();
@@ -224,7 +240,7 @@ impl Play<'_> {
             };
         }
         self.check_the_end(before, session);
-        self.fates(&moment, session)
+        (moment, session)
     }
 
     // ---- up to the event ------------------------------------------------------------
@@ -339,14 +355,15 @@ impl Play<'_> {
                 self.change_credentials();
                 wire = self.script.wire.len();
             }
-            if !self.fired.get() && !self.script.coordinator.is_step_over() {
+            if !self.fired.get() && !self.script.coordinator.is_step_over(self.script.now) {
                 self.script.wait();
             }
             if self.fired.get() {
                 if self.cast.verdict.session == SessionVerdict::Default
                     && self.cast.next.session == SessionVerdict::Default
                 {
-                    assert_eq!(self.script.progress.batch_running, self.cast.in_batch, "{label}");
+                    let runs = self.cast.in_batch && self.cast.pace != Pace::Free;
+                    assert_eq!(self.script.progress.batch_running, runs, "{label}");
                 }
                 self.check_the_events(told);
                 let told = self.script.notes.told.iter().map(|told| told.id).collect();

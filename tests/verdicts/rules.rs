@@ -2,7 +2,7 @@
 //! coordinator does it: a line says what becomes of everything by itself, and the
 //! rules say what a verdict changes.
 
-use smtp_bulk::{EventKind, MessageVerdict};
+use smtp_bulk::{EventKind, MessageVerdict, Pace};
 
 use EventKind as K;
 use MessageVerdict as M;
@@ -54,8 +54,8 @@ pub struct Seen {
 }
 
 /// What every verdict comes to on this line.
-pub fn expected(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Seen {
-    let session = session(row, code, message, in_batch);
+pub fn expected(row: &Row, code: u16, message: MessageVerdict, in_batch: bool, pace: Pace) -> Seen {
+    let session = session(row, code, message, in_batch, pace);
     let under = |own, given_up| fate(own, given_up, code, message, row.about == SHORTAGE);
     let it = under(row.it, row.given_up);
     let others = under(row.others, Fate::Again);
@@ -92,7 +92,7 @@ fn with_the_lane(own: Fate, session: SessionFate) -> Fate {
 }
 
 /// What every code does from every callback.
-fn session(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> SessionFate {
+fn session(row: &Row, code: u16, message: MessageVerdict, others: bool, pace: Pace) -> SessionFate {
     if row.it.goes_on() && (code, message) == (1, M::Default) {
         return SessionFate::Stays;
     }
@@ -105,6 +105,9 @@ fn session(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Ses
         return SessionFate::Retires;
     }
     let waits = row.link == Link::None;
+    // Where the pace is free a lane's batch ends with its own mail, but a restart waits for
+    // the mails of all.
+    let in_batch = others && pace != Pace::Free;
     let reopens = SessionFate::Reopens { at_end: in_batch, waits };
     match (code, row.link) {
         (1, Link::Fit | Link::AtContent) => SessionFate::Stays,
@@ -112,7 +115,7 @@ fn session(row: &Row, code: u16, message: MessageVerdict, in_batch: bool) -> Ses
         (104, Link::Fit | Link::Doubtful) => SessionFate::Stays,
         (1 | 102 | 104, _) => reopens,
         (101, _) => SessionFate::Retires,
-        (103, _) => SessionFate::Restart { at_end: in_batch, waits },
+        (103, _) => SessionFate::Restart { at_end: others, waits },
         (202, _) => SessionFate::Reopens { at_end: false, waits },
         (203, _) => SessionFate::Restart { at_end: false, waits },
         _ => panic!("{code} is no code"),

@@ -59,7 +59,7 @@ fn no_step_is_judged_before_the_last_lane_has_finished_it() {
     script.serve(|asked| (asked.what == "RCPT" && asked.lane.thread == 2).then_some(Does::Hang));
     (1..=3).for_each(|id| script.take(mail(id)));
     script.run();
-    assert!(!script.coordinator.is_step_over());
+    assert!(!script.coordinator.is_step_over(script.now));
     for thread in 0..2 {
         assert_eq!(script.said(lane(0, thread)), ["MAIL", "RCPT"], "waits at the barrier");
         assert!(script.lane(lane(0, thread)).session().answer().is_some());

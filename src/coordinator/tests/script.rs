@@ -288,7 +288,7 @@ impl Script {
         self.settle();
         for _ in 0..MAX_ROUNDS {
             self.sweep();
-            let over = self.coordinator.is_step_over();
+            let over = self.coordinator.is_step_over(self.now);
             self.settle();
             let due = self.progress.wake_at.is_some_and(|at| at <= self.now);
             let wanted = |lane: &Lane| lane.link() == Link::Wanted && !self.stuck.contains(&lane.id());
@@ -326,7 +326,9 @@ impl Script {
     /// Lets time pass up to what comes next; `false` when nothing does.
     pub fn wait(&mut self) -> bool {
         let lanes = self.coordinator.lanes().iter();
-        let next = lanes.filter_map(|lane| lane.session().deadline()).chain(self.progress.wake_at).min();
+        let over_at = self.coordinator.step_over_at();
+        let due = self.progress.wake_at.into_iter().chain(over_at);
+        let next = lanes.filter_map(|lane| lane.session().deadline()).chain(due).min();
         let Some(next) = next else { return false };
         self.now = self.now.max(next);
         for lane in self.coordinator.lanes_mut() {

@@ -1,0 +1,248 @@
+//! What all lanes add up to, kept up to date from those that changed: with a
+//! thousand lanes and one reply, nobody looks at a thousand lanes.
+
+use std::time::Instant;
+
+use super::Coordinator;
+use super::gate::Gate;
+use super::lane::{Lane, Link, Part, Standing};
+
+/// Places of lanes, each of them once.
+#[derive(Debug)]
+pub(super) struct Marks {
+    list: Vec<usize>,
+    is_marked: Vec<bool>,
+}
+
+impl Marks {
+    /// All of so many.
+    fn all(count: usize) -> Marks {
+        Marks { list: (0..count).collect(), is_marked: vec![true; count] }
+    }
+
+    pub(super) fn mark(&mut self, place: usize) {
+        if let Some(is_marked) = self.is_marked.get_mut(place).filter(|is_marked| !**is_marked) {
+            *is_marked = true;
+            self.list.push(place);
+        }
+    }
+
+    pub(super) fn mark_all(&mut self) {
+        (0..self.is_marked.len()).for_each(|place| self.mark(place));
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        self.list.iter().copied()
+    }
+
+    /// Puts all that are marked into `list`, which is emptied before, and marks none.
+    pub(super) fn take(&mut self, list: &mut Vec<usize>) {
+        list.clear();
+        std::mem::swap(&mut self.list, list);
+        for place in list.iter() {
+            if let Some(is_marked) = self.is_marked.get_mut(*place) {
+                *is_marked = false;
+            }
+        }
+    }
+}
+
+/// What a lane may be, as far as others have to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Is {
+    Active,
+    Retired,
+    /// Its first opening has not ended.
+    Untried,
+    /// It has a connection, or is making one.
+    Connected,
+    InBatch,
+    /// Going on with its mails by itself.
+    Alone,
+    /// In the batch, and not at a 354.
+    Busy,
+    /// At a 354: the content is not sent yet.
+    Poised,
+    Asking,
+    AtGate,
+    Renewable,
+    ToBeOpened,
+}
+
+/// What one lane adds to the [`Survey`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Share {
+    held: u32,
+    room: u32,
+    is: [bool; Is::ToBeOpened as usize + 1],
+}
+
+impl Share {
+    fn of(lane: &Lane) -> Share {
+        let mut share = Share {
+            held: u32::try_from(lane.held()).unwrap_or(u32::MAX),
+            room: if lane.is_free() { lane.depth() } else { 0 },
+            ..Share::default()
+        };
+        let (is_down, is_in_batch) = (lane.link == Link::Down, lane.part == Part::Batch);
+        for (what, is_so) in [
+            (Is::Active, lane.standing == Standing::Active),
+            (Is::Retired, lane.standing == Standing::Retired),
+            (Is::Untried, !lane.was_tried || lane.renew),
+            (Is::Connected, !is_down),
+            (Is::InBatch, is_in_batch),
+            (Is::Alone, lane.part == Part::Alone),
+            (Is::Busy, is_in_batch && !lane.is_poised),
+            (Is::Poised, lane.is_poised),
+            (Is::Asking, lane.wants_to_ask()),
+            (Is::AtGate, lane.waits_at_gate),
+            (Is::Renewable, lane.is_renewable()),
+            (Is::ToBeOpened, is_down && lane.reopen_at.is_some()),
+        ] {
+            if let Some(place) = share.is.get_mut(what as usize) {
+                *place = is_so;
+            }
+        }
+        share
+    }
+
+    fn is(&self, what: Is) -> bool {
+        self.is.get(what as usize) == Some(&true)
+    }
+}
+
+/// What the lanes add up to.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Survey {
+    /// Mails that lanes hold.
+    pub(super) held: usize,
+    /// Mails that free lanes could be dealt.
+    pub(super) room: usize,
+    lanes: [usize; Is::ToBeOpened as usize + 1],
+    pub(super) gate_opens_at: Option<Instant>,
+    pub(super) reopen_at: Option<Instant>,
+}
+
+impl Survey {
+    /// How many lanes are so.
+    pub(super) fn lanes(&self, what: Is) -> usize {
+        self.lanes.get(what as usize).copied().unwrap_or_default()
+    }
+
+    pub(super) fn has(&self, what: Is) -> bool {
+        self.lanes(what) > 0
+    }
+
+    pub(super) fn must_open(&self, now: Instant) -> bool {
+        self.reopen_at.is_some_and(|at| at <= now)
+    }
+
+    fn add(&mut self, share: &Share) {
+        self.held += share.held as usize;
+        self.room += share.room as usize;
+        self.lanes.iter_mut().zip(share.is).for_each(|(sum, is_so)| *sum += usize::from(is_so));
+    }
+
+    fn subtract(&mut self, share: &Share) {
+        self.held -= share.held as usize;
+        self.room -= share.room as usize;
+        self.lanes.iter_mut().zip(share.is).for_each(|(sum, is_so)| *sum -= usize::from(is_so));
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Muster {
+    shares: Vec<Share>,
+    sum: Survey,
+    /// Lanes whose bytes were moved, or that can be judged as it is.
+    pub(super) moved: Marks,
+    /// Lanes that may be different from their shares.
+    pub(super) changed: Marks,
+    /// Lanes that were changed since the other side asked last.
+    pub(super) stirred: Marks,
+    /// Memory for a list of lanes.
+    spare: Vec<usize>,
+}
+
+impl Muster {
+    pub(super) fn new(lanes: usize) -> Muster {
+        Muster {
+            shares: vec![Share::default(); lanes],
+            sum: Survey::default(),
+            moved: Marks::all(lanes),
+            changed: Marks::all(lanes),
+            stirred: Marks::all(lanes),
+            spare: Vec::with_capacity(lanes),
+        }
+    }
+
+    /// Lanes with room for mails, as of the last survey.
+    pub(super) fn free(&self) -> impl Iterator<Item = usize> {
+        let shares = self.shares.iter().enumerate();
+        shares.filter(|(_, share)| share.room > 0).map(|(place, _)| place)
+    }
+
+    /// Lanes at a 354, as of the last survey.
+    pub(super) fn poised(&self) -> impl Iterator<Item = usize> {
+        let shares = self.shares.iter().enumerate();
+        shares.filter(|(_, share)| share.is(Is::Poised)).map(|(place, _)| place)
+    }
+
+    /// Whether a lane that is in use is not free, as of the last survey.
+    pub(super) fn has_busy(&self) -> bool {
+        self.sum.lanes(Is::Active) > self.free().count()
+    }
+
+    /// Whether no lane is in a batch, as of the last survey.
+    pub(super) fn has_no_batch(&self) -> bool {
+        !self.sum.has(Is::InBatch)
+    }
+
+    fn refresh(&mut self, place: usize, lane: &Lane) {
+        if lane.is_judgeable() {
+            self.moved.mark(place);
+        }
+        self.stirred.mark(place);
+        let Some(share) = self.shares.get_mut(place) else { return };
+        let new = Share::of(lane);
+        if new != *share {
+            self.sum.subtract(share);
+            self.sum.add(&new);
+            *share = new;
+        }
+    }
+}
+
+impl Coordinator {
+    /// Looks at the lanes that have changed.
+    pub(super) fn survey(&mut self) -> Survey {
+        let mut changed = std::mem::take(&mut self.muster.spare);
+        self.muster.changed.take(&mut changed);
+        for place in changed.iter().copied() {
+            if let Some(lane) = self.lanes.get(place) {
+                self.muster.refresh(place, lane);
+            }
+        }
+        self.muster.spare = changed;
+        let mut survey = self.muster.sum;
+        let lanes = || self.lanes.iter().zip(&self.muster.shares);
+        if survey.has(Is::ToBeOpened) {
+            let waiting = lanes().filter(|(_, share)| share.is(Is::ToBeOpened));
+            survey.reopen_at = waiting.filter_map(|(lane, _)| lane.reopen_at).min();
+        }
+        if survey.has(Is::AtGate) {
+            let gate = |lane: &Lane| self.desk.gates.get(lane.id.host as usize).and_then(Gate::opens_at);
+            let waiting = lanes().filter(|(_, share)| share.is(Is::AtGate));
+            survey.gate_opens_at = waiting.filter_map(|(lane, _)| gate(lane)).min();
+        }
+        survey
+    }
+
+    /// Whether the sums are those of the lanes. It looks at all of them.
+    pub(super) fn is_mustered(&self) -> bool {
+        let mut sum = Survey::default();
+        self.lanes.iter().for_each(|lane| sum.add(&Share::of(lane)));
+        sum == self.muster.sum
+    }
+}
