@@ -3,9 +3,10 @@
 
 use crate::access::{self, Access, RawAccess};
 use crate::input::quoted;
+use crate::speed;
 use lexopt::Arg;
 use smtp_bulk::host::MAX_DEPTH;
-use smtp_bulk::{Domain, Pipeline};
+use smtp_bulk::{Domain, Pace, Pipeline};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -49,6 +50,13 @@ How fast, where the server offers PIPELINING; one that does not stand it gets le
   --depth K            Mails per session in each batch, 1 (default) to 1000. With
                        --pipeline 2 and CHUNKING they are sent together, up to 8
                        at once
+
+Who waits for whom:
+  --pace PACE          lockstep (default): a batch takes as long as its slowest
+                       session. quorum:SHARE:SECONDS: a step goes on when this share
+                       of them (0 to 1) has finished it and the seconds are over, and
+                       the others come back with the next batch. free: each session
+                       takes the next mail when it has finished its own
 
 TLS and login, the same for every --host and --unix:
   --tls MODE           none (default); starttls: nothing is sent without STARTTLS
@@ -141,6 +149,8 @@ pub struct Args {
     pub pipeline: Pipeline,
     /// Mails per session in each batch.
     pub depth: u32,
+    /// Who waits for whom.
+    pub pace: Pace,
     /// Whether LMTP is spoken.
     pub lmtp: bool,
     /// Name for EHLO, if given.
@@ -216,12 +226,13 @@ where
 }
 
 /// Options that have a value, besides those of [`access`].
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 15] = [
     "--host",
     "--unix",
     "--threads",
     "--pipeline",
     "--depth",
+    "--pace",
     "--hello",
     "--timeout",
     "--from",
@@ -239,6 +250,7 @@ struct Raw {
     threads: Option<usize>,
     pipeline: Option<Pipeline>,
     depth: Option<u32>,
+    pace: Option<Pace>,
     lmtp: bool,
     hello: Option<String>,
     timeout: Option<Duration>,
@@ -277,6 +289,7 @@ impl Raw {
             "--threads" => once(&mut self.threads, threads(&value)?),
             "--pipeline" => once(&mut self.pipeline, pipeline(&value)?),
             "--depth" => once(&mut self.depth, depth(&value)?),
+            "--pace" => once(&mut self.pace, speed::pace(&value)?),
             "--hello" => once(&mut self.hello, hello(value)?),
             "--timeout" => once(&mut self.timeout, timeout(&value)?),
             "--from" => once(&mut self.from, from(value)),
@@ -318,6 +331,7 @@ impl Raw {
             threads: self.threads.unwrap_or(threads),
             pipeline: self.pipeline.unwrap_or_default(),
             depth: self.depth.unwrap_or(1),
+            pace: self.pace.unwrap_or_default(),
             lmtp: self.lmtp,
             hello: self.hello,
             from_given: self.from.is_some(),
@@ -526,6 +540,7 @@ mod tests {
         assert_eq!((args.from.as_str(), args.from_given), (DEFAULT_FROM, false));
         assert!(!args.json);
         assert_eq!((args.pipeline, args.depth, args.lmtp), (Pipeline::Single, 1, false));
+        assert_eq!(args.pace, Pace::Lockstep);
     }
 
     #[test]
@@ -533,12 +548,13 @@ mod tests {
         let args = args(
             "--host a.example --host=[::1]:2525 --threads 7 --hello me.example --timeout 2.5 \
              --from a@b --recipients r.csv --message m.eml --failed f.csv --debug 10 \
-             --debug-path log/[HOST] --json --tls starttls --user tim --pipeline 2 --depth 8 \
+             --debug-path log/[HOST] --json --tls starttls --user tim --pipeline 2 --depth 8 --pace free \
              --lmtp --unix run/lmtp.sock --server-name mx.example",
         );
         assert_eq!(args.hosts.len(), 3);
         assert_eq!(args.hosts[2], HostArg::Unix("run/lmtp.sock".into()));
         assert_eq!((args.pipeline, args.depth, args.lmtp), (Pipeline::Full, 8, true));
+        assert_eq!(args.pace, Pace::Free);
         assert_eq!(args.threads, 7);
         assert_eq!(args.hello.as_deref(), Some("me.example"));
         assert_eq!(args.timeout, Some(Duration::from_millis(2500)));
@@ -638,6 +654,7 @@ mod tests {
             ("--pipeline -1", "--pipeline: `-1` is no number of a level"),
             ("--pipeline full", "--pipeline: `full` is no number of a level"),
             ("--pipeline 1 --pipeline 1", "--pipeline: is given twice"),
+            ("--pace fast", "--pace: `fast` is not lockstep, free or quorum:SHARE:SECONDS"),
             ("--depth 0", "--depth: `0` is not 1 to 1000"),
             ("--depth 1001", "--depth: `1001` is not 1 to 1000"),
             ("--depth +1", "--depth: `+1` is not 1 to 1000"),

@@ -276,7 +276,7 @@ async fn connect(
     book: Book,
     troubles: &Troubles,
 ) -> Result<Mailer, Stop> {
-    let mut builder = Mailer::builder().debug(args.debug).security(args.access.security);
+    let mut builder = Mailer::builder().pace(args.pace).debug(args.debug).security(args.access.security);
     if let Some(tls) = args.access.tls() {
         builder = builder.tls(tls);
     }
@@ -312,7 +312,7 @@ async fn connect(
 
 /// Why no mail can be sent any more. How many the mailer held tells the user nothing: the figures do.
 fn stop(error: Error) -> Stop {
-    if let Error::Host { .. } | Error::Tls { .. } | Error::Descriptors { .. } | Error::Debug(_) = error {
+    if is_of_settings(&error) {
         return Stop::Settings(error.to_string());
     }
     Stop::Mailer(match error {
@@ -320,6 +320,17 @@ fn stop(error: Error) -> Stop {
         Error::AllRetired { last: None, .. } => "no server is left to send to".to_owned(),
         other => other.to_string(),
     })
+}
+
+fn is_of_settings(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Host { .. }
+            | Error::Setting { .. }
+            | Error::Tls { .. }
+            | Error::Descriptors { .. }
+            | Error::Debug(_)
+    )
 }
 
 /// Hands over all mails, or those before the first that could not be read.

@@ -13,6 +13,7 @@ mod ledger;
 mod logging;
 mod progress;
 mod recipients;
+mod speed;
 mod stamp;
 mod table;
 mod template;
