@@ -15,6 +15,7 @@ mod asking;
 mod barrier;
 mod compose;
 mod dealing;
+mod delayed;
 mod desk;
 mod fate;
 mod gate;
@@ -49,6 +50,7 @@ use crate::event::{Handler, SessionVerdict};
 use crate::host::{HostSettings, LaneId};
 use crate::message::Message;
 use crate::pace::Pace;
+use crate::reopening::Setback;
 use crate::summary::Summary;
 use crate::timeouts::after;
 
@@ -132,7 +134,7 @@ impl Coordinator {
         // Where lanes take the next mail by themselves, there are some to be taken.
         let waiting = if settings.pace.is_free() { held.div_ceil(4) } else { 0 };
         let barrier = Barrier::new(settings.pace);
-        let desk = Desk::new(settings, held + waiting, &hosts);
+        let desk = Desk::new(settings, held + waiting, &hosts, now);
         let hosts = hosts.len();
         Coordinator {
             muster: Muster::new(lanes.len()),
@@ -185,6 +187,19 @@ impl Coordinator {
         };
         !self.desk.settings.pace.is_free()
             && self.lanes.iter().any(|lane| lane.link == Link::Up && is_in(lane))
+    }
+
+    /// Messages that wait before they are tried again, as their servers have put them
+    /// off. They have no part in [`Coordinator::has_room`].
+    pub fn delayed(&self) -> usize {
+        self.desk.delayed.len()
+    }
+
+    /// Reports those as abandoned, each with what its server said.
+    pub fn abandon_delayed<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        self.desk.abandon_delayed(handler);
+        self.assert_ledger();
+        self.desk.go_on_panicking();
     }
 
     /// Messages that wait for a lane.
@@ -360,6 +375,8 @@ impl Coordinator {
     /// given the report of each message whose fate is final. Where it panics,
     /// the panic goes on when all is settled.
     pub fn settle<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Progress {
+        self.desk.now = now;
+        self.desk.release_delayed();
         self.judge_moved(now, handler);
         self.waiting = 0;
         // Each turn changes what the next one sees; none comes twice without
@@ -486,7 +503,9 @@ impl Coordinator {
         self.desk.count_restart();
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_being_opened()) {
             lane.renew = true;
-            lane.setbacks += u32::from(!lane.is_to_be_opened());
+            if !lane.is_to_be_opened() {
+                lane.setbacks.note(Setback::Other, now);
+            }
         }
         self.muster.changed.mark_all();
         self.renew_lanes(now, handler);
@@ -532,6 +551,7 @@ impl Coordinator {
 
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
         let mut wake_at = earliest(survey.reopen_at.filter(|_| !self.closing), survey.gate_opens_at);
+        wake_at = earliest(wake_at, self.desk.delayed.due().filter(|_| !self.closing));
         if !self.desk.batch_running && self.desk.backlog() > 0 && survey.room > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
         }
@@ -552,6 +572,7 @@ impl Coordinator {
 
     /// Closes everything; what is in doubt is reported, the rest put back.
     fn cut_off<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
+        self.desk.now = now;
         self.closing = true;
         for place in 0..self.lanes.len() {
             if let Some(mut judge) = self.judge(place, now, handler) {

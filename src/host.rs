@@ -5,10 +5,10 @@ use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::auth::Credentials;
 use crate::envelope::Domain;
+use crate::reopening::{Backoff, Bounds, Retry, Sleep};
 use crate::security::{Security, Tls};
 use crate::timeouts::Timeouts;
 
@@ -43,32 +43,6 @@ pub enum Hello {
     ServerName,
     /// This name.
     Name(Domain),
-}
-
-/// Waiting before a lane is opened again.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Backoff {
-    /// The wait after the first failure; each further one doubles it. 1 s.
-    pub base: Duration,
-    /// The longest wait. 5 minutes.
-    pub max: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Backoff {
-        Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) }
-    }
-}
-
-impl Backoff {
-    /// The wait before attempt number `failures`, between half and the whole
-    /// of `base` × 2^(`failures` − 1); `jitter` is from 0 to 1.
-    pub(crate) fn wait(&self, failures: u32, jitter: f64) -> Duration {
-        let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
-        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        let whole = self.base.saturating_mul(factor).min(self.max);
-        whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
-    }
 }
 
 /// How much is sent to a server without waiting for its replies, where it offers
@@ -159,7 +133,9 @@ pub struct Host {
     pub(crate) timeouts: Option<Timeouts>,
     pub(crate) local_addresses: Vec<IpAddr>,
     pub(crate) max_connect_failures: Option<u32>,
+    pub(crate) retry: Option<Retry>,
     pub(crate) backoff: Option<Backoff>,
+    pub(crate) sleep: Option<Sleep>,
     pub(crate) pipeline: Option<Pipeline>,
     pub(crate) depth: Option<u32>,
     pub(crate) is_lmtp: Option<bool>,
@@ -184,7 +160,9 @@ impl Host {
             timeouts: None,
             local_addresses: Vec::new(),
             max_connect_failures: None,
+            retry: None,
             backoff: None,
+            sleep: None,
             pipeline: None,
             depth: None,
             is_lmtp: None,
@@ -265,9 +243,22 @@ impl Host {
         self
     }
 
-    /// How long to wait before a lane is opened again.
+    /// The same by what went wrong, in the place of
+    /// [`Host::max_connect_failures`]. Default: not set.
+    pub fn retry(mut self, retry: Retry) -> Host {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// How long to wait before a lane is opened again, growing with each failure.
     pub fn backoff(mut self, backoff: Backoff) -> Host {
         self.backoff = Some(backoff);
+        self
+    }
+
+    /// How long to wait at the least. Default: not at all.
+    pub fn sleep(mut self, sleep: Sleep) -> Host {
+        self.sleep = Some(sleep);
         self
     }
 
@@ -369,8 +360,12 @@ pub struct HostSettings {
     pub local_addresses: Vec<IpAddr>,
     /// Setbacks in a row after which a lane is retired.
     pub max_connect_failures: u32,
+    /// The same by cause, in its place where it is set.
+    pub retry: Option<Retry>,
     /// Waiting before a lane is opened again.
     pub backoff: Backoff,
+    /// The least wait.
+    pub sleep: Sleep,
     /// How much is sent without waiting for replies.
     pub pipeline: Pipeline,
     /// Most mails that a lane is dealt in one batch.
@@ -402,7 +397,9 @@ impl Default for HostSettings {
             timeouts: Timeouts::default(),
             local_addresses: Vec::new(),
             max_connect_failures: 5,
+            retry: None,
             backoff: Backoff::default(),
+            sleep: Sleep::default(),
             pipeline: Pipeline::default(),
             depth: 1,
             is_lmtp: false,
@@ -422,6 +419,12 @@ impl HostSettings {
     pub(crate) fn most_held(&self) -> usize {
         let ahead = u32::from(self.pipeline == Pipeline::Full);
         self.depth.max(1).saturating_add(ahead) as usize
+    }
+
+    /// How often its lanes are opened again, and when.
+    pub(crate) fn reopening(&self) -> Bounds<'_> {
+        let &HostSettings { max_connect_failures: most, retry, ref backoff, sleep, .. } = self;
+        Bounds { most, retry, backoff, sleep }
     }
 
     /// What a lane connected from `local` says in EHLO.
@@ -487,13 +490,5 @@ mod tests {
         for level in [3, u8::MAX] {
             assert_eq!(Pipeline::from_level(level), Err(UnknownLevel(level)));
         }
-    }
-
-    #[test]
-    fn waits_double_up_to_the_bound() {
-        let backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(10) };
-        let seconds = |failures| backoff.wait(failures, 1.0).as_secs();
-        assert_eq!([0, 1, 2, 3, 4, 5, 90].map(seconds), [0, 1, 2, 4, 8, 10, 10]);
-        assert_eq!(backoff.wait(2, 0.0), Duration::from_secs(1));
     }
 }

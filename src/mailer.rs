@@ -4,17 +4,19 @@
 
 mod asking;
 mod builder;
+mod quit;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use futures_lite::stream::{Stream, StreamExt};
 
 pub use builder::MailerBuilder;
+pub use quit::Quit;
 
 use crate::auth::Credentials;
 use crate::callbacks::Callbacks;
@@ -23,10 +25,11 @@ use crate::error::{Error, Full};
 use crate::event::{Event, EventKind, Handler, Verdict, WithoutLane};
 use crate::host::LaneId;
 use crate::journal::{Journal, Level};
-use crate::message::{Message, MessageId};
+use crate::message::Message;
 use crate::outcome::{Outcome, Report};
 use crate::summary::Summary;
 use crate::sweep::Sweep;
+use crate::timeouts::after;
 
 /// Sweeps in a row that never had to wait, after which others get a turn.
 const SWEEPS_PER_TURN: u32 = 32;
@@ -63,7 +66,8 @@ pub struct Mailer {
     watch: Watch,
     progress: Progress,
     is_closed: bool,
-    quit_id: MessageId,
+    /// When a call wants to look again, whatever else is due.
+    look_at: Option<Instant>,
 }
 
 impl Mailer {
@@ -178,19 +182,20 @@ impl Mailer {
         }
     }
 
-    /// Runs batches, short ones too, until no message is held.
+    /// Runs batches, short ones too, until no message is held but those that wait for
+    /// their [retry delay](MailerBuilder::retry_delay), and says how many do.
     ///
     /// # Errors
     /// When every lane is retired: gives back what could not be sent.
-    pub async fn flush(&mut self) -> Result<(), Error> {
+    pub async fn flush(&mut self) -> Result<usize, Error> {
         self.check_open()?;
         self.expect_mails(true, false);
         let is_done = |coordinator: &Coordinator, progress: &Progress| {
-            coordinator.open_mails() == 0 && !progress.batch_running
+            coordinator.open_mails() == coordinator.delayed() as u64 && !progress.batch_running
         };
         let flushed = self.drive(is_done).await;
         self.coordinator.set_flushing(false);
-        flushed
+        flushed.map(|()| self.coordinator.delayed())
     }
 
     /// Drives what is under way, short batches after
@@ -278,16 +283,29 @@ impl Mailer {
         self.until_connected().await
     }
 
-    /// Sends what is held, says QUIT on every session, and closes the mailer.
+    /// Sends what is held, says QUIT on every session, and closes the mailer. Messages
+    /// that wait for their [retry delay](MailerBuilder::retry_delay) are reported
+    /// abandoned, with what their servers said last; [`Mailer::quit_with`] can wait
+    /// for them.
     ///
     /// # Errors
     /// When every lane is retired before all is sent: gives back the rest.
     pub async fn quit(&mut self) -> Result<Summary, Error> {
+        self.quit_with(Quit::default()).await
+    }
+
+    /// The same, with a name for the debug output, or with patience for messages
+    /// that wait.
+    ///
+    /// # Errors
+    /// As [`Mailer::quit`].
+    pub async fn quit_with(&mut self, quit: Quit) -> Result<Summary, Error> {
         if self.is_closed && self.progress.connected == 0 {
             return Ok(self.summary());
         }
         if !self.is_closed {
-            self.flush().await?;
+            self.wait_for_delayed(quit.patience).await?;
+            self.coordinator.abandon_delayed(&mut self.watch);
             self.coordinator.say_goodbye(Instant::now());
             self.is_closed = true;
         }
@@ -298,8 +316,8 @@ impl Mailer {
             }
         }
         self.sweep.hang_up();
-        let (summary, id) = (self.summary(), std::mem::take(&mut self.quit_id));
-        self.watch.journal.summary(format_args!("quit {id}: {summary}"));
+        let summary = self.summary();
+        self.watch.journal.summary(format_args!("quit {}: {summary}", quit.id));
         Ok(summary)
     }
 
@@ -325,10 +343,6 @@ impl Mailer {
     /// Every lane and where it stands.
     pub fn lanes(&self) -> impl Iterator<Item = (LaneId, Standing)> {
         self.coordinator.lanes().iter().map(|lane| (lane.id(), lane.standing()))
-    }
-
-    pub(crate) fn name_quit(&mut self, id: MessageId) {
-        self.quit_id = id;
     }
 
     // ---- inside -----------------------------------------------------------
@@ -401,6 +415,23 @@ impl Mailer {
         self.coordinator.set_feeding(feeding);
     }
 
+    /// Sends what is held, and waits up to so long for what is delayed.
+    async fn wait_for_delayed(&mut self, patience: Duration) -> Result<(), Error> {
+        let deadline = after(Instant::now(), patience);
+        while self.flush().await? > 0 && Instant::now() < deadline {
+            self.expect_mails(true, false);
+            self.look_at = Some(deadline);
+            // The first one that is due is to be flushed, too.
+            let is_done = |coordinator: &Coordinator, _: &Progress| {
+                coordinator.open_mails() > coordinator.delayed() as u64 || Instant::now() >= deadline
+            };
+            let waited = self.drive(is_done).await;
+            self.look_at = None;
+            waited?;
+        }
+        Ok(())
+    }
+
     async fn until_connected(&mut self) -> Result<(), Error> {
         self.drive(|_, progress| progress.untried == 0 && progress.active > 0).await
     }
@@ -452,7 +483,8 @@ impl Mailer {
 
     /// Says whether it had to wait.
     async fn sweep_once(&mut self) -> bool {
-        let (coordinator, wake_at) = (&mut self.coordinator, self.progress.wake_at);
+        let wake_at = self.progress.wake_at.into_iter().chain(self.look_at).min();
+        let coordinator = &mut self.coordinator;
         let mut has_waited = false;
         poll_fn(|cx| {
             let swept = self.sweep.poll(cx, coordinator, wake_at);

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use crate::auth::Credentials;
 use crate::envelope::{Envelope, ForwardPath, ReversePath};
 use crate::error::Error;
-use crate::mailer::Mailer;
+use crate::mailer::{Mailer, Quit};
 use crate::message::{Message, MessageId};
 use crate::summary::Summary;
 
@@ -196,8 +196,7 @@ impl NetSmtp<'_> {
         if self.has_recipients() {
             return Err(Error::OutOfOrder { call: "quit", before: "dataend" });
         }
-        self.mailer.name_quit(id.into());
-        self.mailer.quit().await
+        self.mailer.quit_with(Quit::default().id(id)).await
     }
 
     fn has_recipients(&self) -> bool {

@@ -399,7 +399,7 @@ fn a_panic_in_a_report_of_abort_keeps_what_is_to_be_returned() {
     smol::block_on(async {
         // Runs until the first attempt at it is over.
         while ground.mailer.summary().requeued == 0 {
-            let flushed = async { ground.mailer.flush().await.map(|()| true) };
+            let flushed = async { ground.mailer.flush().await.map(|_| true) };
             let moment = async {
                 Timer::after(Duration::from_millis(1)).await;
                 Ok(false)

@@ -25,7 +25,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
         ],
     ),
     ("protocol", &["auth", "failure", "inquiry", "session", "timeouts"]),
-    ("batch", &["pace", "host", "outcome", "event", "callbacks", "summary", "coordinator"]),
+    ("batch", &["pace", "reopening", "host", "outcome", "event", "callbacks", "summary", "coordinator"]),
     ("io", &["transport", "tls", "sweep", "journal", "error", "mailer", "net_smtp", "sink"]),
 ];
 

@@ -9,6 +9,7 @@ use super::mail::Mail;
 use super::muster::{Is, Survey};
 use crate::event::{Handler, SessionVerdict};
 use crate::host::LaneId;
+use crate::reopening::Setback;
 use crate::timeouts::after;
 
 /// How good a lane is for a mail that was tried before.
@@ -214,7 +215,7 @@ impl Coordinator {
                 judge.deal(mail);
             }
             if judge.lane.dealt > 0 && !judge.lane.is_poised {
-                judge.carry_out(SessionVerdict::Default);
+                judge.carry_out(SessionVerdict::Default, Setback::Other);
             }
         }
     }

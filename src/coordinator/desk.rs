@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::delayed::Delayed;
 use super::gate::Gate;
 use super::lane::Part;
 use super::mail::{Mail, Scope};
@@ -45,6 +46,11 @@ pub struct BatchSettings {
     pub max_restarts: u32,
     /// Whether a message in doubt is sent again. Default: no.
     pub resend_in_doubt: bool,
+    /// How long a mail waits that a server has put off, before it is tried again.
+    /// Default: not at all.
+    pub retry_delay: Duration,
+    /// How many mails may wait for that. Default: as many as all lanes may hold.
+    pub max_delayed: Option<usize>,
     /// After how long a short batch runs by itself. Default: never.
     pub linger: Option<Duration>,
     /// Who waits for whom. Default: all for all.
@@ -59,6 +65,8 @@ impl Default for BatchSettings {
             max_attempts: 3,
             max_restarts: 3,
             resend_in_doubt: false,
+            retry_delay: Duration::ZERO,
+            max_delayed: None,
             linger: None,
             pace: Pace::default(),
             seed: 0,
@@ -93,7 +101,10 @@ struct Ledger {
 pub(super) struct Desk {
     pub(super) settings: BatchSettings,
     pub(super) random: fastrand::Rng,
+    /// The time of the settle that is made.
+    pub(super) now: Instant,
     retries: VecDeque<Mail>,
+    pub(super) delayed: Delayed,
     /// Those that no lane has held.
     fresh: VecDeque<Message>,
     capacity: usize,
@@ -122,13 +133,20 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(settings: BatchSettings, capacity: usize, hosts: &[Arc<HostSettings>]) -> Desk {
+    pub(super) fn new(
+        settings: BatchSettings,
+        capacity: usize,
+        hosts: &[Arc<HostSettings>],
+        now: Instant,
+    ) -> Desk {
         let names = hosts.iter().map(|host| host.name.clone()).collect();
         let named =
             |host: &Arc<HostSettings>| HostSummary { name: host.name.clone(), ..HostSummary::default() };
         let summary = Summary { hosts: hosts.iter().map(named).collect(), ..Summary::default() };
         Desk {
             random: fastrand::Rng::with_seed(settings.seed),
+            now,
+            delayed: Delayed::new(settings.max_delayed.unwrap_or(capacity)),
             settings,
             retries: VecDeque::new(),
             fresh: VecDeque::with_capacity(capacity.min(MOST_RESERVED)),
@@ -159,7 +177,7 @@ impl Desk {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.open() < self.capacity as u64
+        self.open() < (self.capacity + self.delayed.len()) as u64
     }
 
     pub(super) fn take(&mut self, message: Message, now: Instant) {
@@ -172,7 +190,7 @@ impl Desk {
     /// Every message that was taken is reported, returned, in the backlog, or
     /// among the `held` of the lanes. Checked in release builds too.
     pub(super) fn assert_ledger(&self, held: usize) {
-        let kept = (self.backlog() + held) as u64;
+        let kept = (self.backlog() + self.delayed.len() + held) as u64;
         let Ledger { taken, reported, returned } = self.ledger;
         assert!(
             taken == reported + returned + kept,
@@ -334,7 +352,8 @@ impl Desk {
     }
 
     fn next_of_all(&mut self) -> Option<Mail> {
-        self.retries.pop_front().or_else(|| self.fresh.pop_front().map(Mail::new))
+        let retry = self.retries.pop_front().or_else(|| self.delayed.pop());
+        retry.or_else(|| self.fresh.pop_front().map(Mail::new))
     }
 
     fn give_back(&mut self, mail: Mail) -> Message {
@@ -377,6 +396,10 @@ impl Desk {
         if mail.attempts >= self.settings.max_attempts {
             return self.abandon(mail, cause, handler);
         }
+        let is_put_off = matches!(cause, Cause::Reply(_)) || mail.is_deferred();
+        if counted && is_put_off && !self.settings.retry_delay.is_zero() {
+            return self.put_off(mail, cause, handler);
+        }
         if counted {
             mail.begin_round();
         }
@@ -384,7 +407,12 @@ impl Desk {
         false
     }
 
-    fn abandon(&mut self, mut mail: Mail, cause: &Cause, handler: &mut (impl Handler + ?Sized)) -> bool {
+    pub(super) fn abandon(
+        &mut self,
+        mut mail: Mail,
+        cause: &Cause,
+        handler: &mut (impl Handler + ?Sized),
+    ) -> bool {
         mail.abandon(cause);
         self.report_each(mail, handler)
     }
@@ -430,7 +458,7 @@ impl Desk {
         }
     }
 
-    fn count_requeue(&mut self, lane: Option<LaneId>) {
+    pub(super) fn count_requeue(&mut self, lane: Option<LaneId>) {
         self.summary.requeued += 1;
         if let Some(host) = self.host(lane) {
             host.requeued += 1;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::auth::Credentials;
 use crate::failure::Failure;
-use crate::host::Backoff;
+use crate::reopening::Backoff;
 use crate::timeouts::after;
 
 /// The credentials for one host, and what is known of them.

@@ -18,6 +18,7 @@ use crate::event::{Event, EventKind, Evidence, Handler, SessionVerdict, Verdict,
 use crate::failure::Failure;
 use crate::host::Pipeline;
 use crate::outcome::ClientReason;
+use crate::reopening::{Setback, Setbacks};
 use crate::session::{MailTag, Step};
 use crate::timeouts::{SHORTAGE_WAIT, after};
 
@@ -45,9 +46,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             return self.judge_opening();
         }
         let said = self.judge_answers();
-        let said = if self.lane.session.failure().is_some() { self.judge_failure(said) } else { said };
+        let (said, setback) = self.judge_failure(said);
         self.note_manners();
-        self.carry_out(said);
+        self.carry_out(said, setback);
     }
 
     /// Judges the answers that there are; gives what they mean for the session.
@@ -210,21 +211,21 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     // ---- failures ---------------------------------------------------------
 
-    /// The session has failed. The mail at which it did has its event; each that
+    /// What it means that the session has failed, if it has. The mail at which it did has its event; each that
     /// is in doubt is concluded, and the others behind it go back without an
     /// attempt.
-    fn judge_failure(&mut self, said: SessionVerdict) -> SessionVerdict {
+    fn judge_failure(&mut self, said: SessionVerdict) -> (SessionVerdict, Setback) {
         let session = &self.lane.session;
-        let Some(failure) = session.failure().cloned() else { return said };
+        let Some(failure) = session.failure().cloned() else { return (said, Setback::Other) };
         let (step, tag) = (self.lane.session.step(), self.lane.session.mail());
         let holds_culprit = self.lane.mail(tag).is_some();
         self.note_failure(&failure);
         if said != SessionVerdict::Default && !holds_culprit {
-            return said;
+            return (said, Setback::Other);
         }
         if let (Failure::Content(error), true) = (&failure, holds_culprit) {
             let reason = ClientReason::Content(error.clone());
-            return gravest(said, self.refused_by_client(tag, Step::Content, reason));
+            return (gravest(said, self.refused_by_client(tag, Step::Content, reason)), Setback::Other);
         }
         let verdict = self.consult_about_failure(tag, step, &failure);
         if holds_culprit && !self.is_doubtful(tag) {
@@ -233,7 +234,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 self.conclude(tag, step, plan, verdict);
             }
         }
-        gravest(said, or_default(verdict.session, SessionVerdict::ReconnectAtBatchEnd))
+        (gravest(said, or_default(verdict.session, SessionVerdict::ReconnectAtBatchEnd)), Setback::Hang)
     }
 
     /// Whether the failure came before anything of the mail's was said in its
@@ -304,7 +305,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.note_fate(false);
         let fate = fate(&plan, verdict, reply.as_ref().map(|reply| reply.as_reply()), None, must_count);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
-            self.lane.setbacks = 0;
+            self.lane.setbacks = Setbacks::default();
         }
     }
 
@@ -319,7 +320,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let failure = self.lane.session.failure();
         let fate = fate(&plan, verdict, reply, failure, must_count);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
-            self.lane.setbacks = 0;
+            self.lane.setbacks = Setbacks::default();
         }
         self.lane.session.answer_judged();
     }
@@ -338,7 +339,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     /// Carries out what was decided on the session, when all replies of its flight
     /// are judged, and goes on with the mails where nothing speaks against it.
-    pub(super) fn carry_out(&mut self, mut said: SessionVerdict) {
+    pub(super) fn carry_out(&mut self, mut said: SessionVerdict, setback: Setback) {
         let is_short = loop {
             let is_short = std::mem::take(&mut self.lane.is_short);
             let is_fit = self.lane.session.is_usable() || self.is_at_content_of_its_own();
@@ -362,7 +363,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if is_short && said == SessionVerdict::Default {
             return self.lane.reopen(self.now + SHORTAGE_WAIT, self.now);
         }
-        self.act(said, false);
+        self.act(said, setback);
     }
 
     /// Whether the content that the server waits for is there to be sent.
@@ -372,7 +373,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     /// Carries out a session verdict; no mail is in hand.
-    pub(super) fn act(&mut self, verdict: SessionVerdict, connect_failed: bool) {
+    pub(super) fn act(&mut self, verdict: SessionVerdict, setback: Setback) {
         use SessionVerdict as V;
         let usable = self.lane.session.is_usable();
         let verdict = match verdict {
@@ -381,21 +382,23 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             verdict => verdict,
         };
         match verdict {
-            V::Default | V::Bench if !usable => self.reconnect_at_batch_end(connect_failed),
+            V::Default | V::Bench if !usable => self.reconnect_at_batch_end(setback),
             V::Default => {}
             V::Bench if self.desk.batch_running => self.lane.sit_out(Bench::Rejoin, self.now),
             V::Bench => {}
             V::Retire => self.lane.retire(self.now),
-            V::ReconnectAtBatchEnd => self.reconnect_at_batch_end(connect_failed),
+            V::ReconnectAtBatchEnd => self.reconnect_at_batch_end(setback),
             V::ReconnectNow => {
-                if let Some(wait) = self.set_back(connect_failed) {
+                if let Some(wait) = self.set_back(setback) {
                     self.lane.reopen(after(self.now, wait), self.now);
                 }
             }
             V::RestartAtBatchEnd | V::RestartNow => {
                 self.desk.ask_for_restart(verdict == V::RestartNow);
-                if connect_failed {
-                    self.lane.renew_wait = self.wait(self.lane.setbacks + 1);
+                if setback == Setback::Opening {
+                    let jitter = self.desk.random.f64();
+                    self.lane.renew_wait =
+                        self.lane.setbacks.next_wait(setback, self.lane.host.reopening(), jitter);
                 }
                 self.lane.sit_out(Bench::Rejoin, self.now);
             }
@@ -411,8 +414,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         }
     }
 
-    pub(super) fn reconnect_at_batch_end(&mut self, connect_failed: bool) {
-        let Some(wait) = self.set_back(connect_failed) else { return };
+    pub(super) fn reconnect_at_batch_end(&mut self, setback: Setback) {
+        let Some(wait) = self.set_back(setback) else { return };
         if self.desk.batch_running {
             self.lane.sit_out(Bench::Reopen(wait), self.now);
         } else {
@@ -422,20 +425,14 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     /// One more opening is needed in a row: how long to wait before it, or
     /// `None` when it was one too many and the lane is retired.
-    fn set_back(&mut self, connect_failed: bool) -> Option<Duration> {
+    fn set_back(&mut self, setback: Setback) -> Option<Duration> {
         let lane = &mut *self.lane;
-        lane.setbacks += 1;
-        if lane.setbacks >= lane.host.max_connect_failures {
+        let jitter = self.desk.random.f64();
+        let wait = lane.setbacks.add(setback, lane.host.reopening(), jitter, self.now);
+        if wait.is_none() {
             lane.retire(self.now);
-            return None;
         }
-        // A connection that stood is first replaced without a wait.
-        let failures = if connect_failed { lane.setbacks } else { lane.setbacks - 1 };
-        Some(self.wait(failures))
-    }
-
-    fn wait(&mut self, failures: u32) -> Duration {
-        self.lane.host.backoff.wait(failures, self.desk.random.f64())
+        wait
     }
 
     // ---- asking the handler -----------------------------------------------
@@ -505,7 +502,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             message: mail.map(|mail| &mail.message),
             recipient: envelope.zip(recipient).and_then(|(all, one)| all.recipients().get(one as usize)),
             evidence: evidence.or(answer).unwrap_or(Evidence::Opened),
-            attempt: mail.map_or(lane.setbacks, |mail| mail.attempts) + 1,
+            attempt: mail.map_or(lane.setbacks.count(), |mail| mail.attempts) + 1,
             elapsed,
         };
         let handler = &mut *self.handler;

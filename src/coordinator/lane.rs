@@ -14,6 +14,7 @@ use super::manners::Style;
 use crate::failure::Failure;
 use crate::host::HostSettings;
 use crate::host::LaneId;
+use crate::reopening::Setbacks;
 use crate::session::{MailTag, Session};
 
 /// Where a lane stands, as its user sees it.
@@ -104,7 +105,7 @@ pub struct Lane {
     pub(super) reopen_at: Option<Instant>,
     /// Openings that are needed because something went wrong, in a row, with
     /// no mail finished between.
-    pub(super) setbacks: u32,
+    pub(super) setbacks: Setbacks,
     pub(super) has_been_open: bool,
     /// No connection before this one stood.
     pub(super) is_first_opening: bool,
@@ -152,7 +153,7 @@ impl Lane {
             part: Part::None,
             bench: None,
             reopen_at: Some(now),
-            setbacks: 0,
+            setbacks: Setbacks::default(),
             has_been_open: false,
             is_first_opening: true,
             waits_at_gate: false,

@@ -11,6 +11,7 @@ use super::lane::{Lane, Link, Standing};
 use crate::auth::{AuthFault, Credentials};
 use crate::event::{EventKind, Evidence, Handler, SessionVerdict};
 use crate::failure::Failure;
+use crate::reopening::Setback;
 use crate::session::{MailTag, Step};
 
 /// An opening is about no mail.
@@ -118,7 +119,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.enter(self.desk.must_authenticate(self.lane.id));
         let verdict = self.consult(kind, NO_MAIL, Step::Ehlo, None, Some(Evidence::Opened), elapsed);
         self.lane.has_been_open = true;
-        self.act(verdict.session, false);
+        self.act(verdict.session, Setback::Other);
         self.lane.was_tried |= !self.lane.waits_at_gate;
     }
 
@@ -134,7 +135,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.opening_failed = true;
         let elapsed = self.lane.opening_took(self.now);
         let verdict = self.consult(kind, NO_MAIL, step, None, Some(Evidence::Failure(failure)), elapsed);
-        self.act(verdict.session, true);
+        self.act(verdict.session, Setback::Opening);
     }
 
     // ---- authentication ---------------------------------------------------
@@ -215,7 +216,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let elapsed = self.lane.opening_took(self.now);
         let verdict = self.consult(EventKind::AuthPass, NO_MAIL, Step::Auth, None, None, elapsed);
         self.lane.session.answer_judged();
-        self.act(verdict.session, false);
+        self.act(verdict.session, Setback::Other);
     }
 
     /// Whether there is another way to authenticate after this refusal.
@@ -273,7 +274,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         if self.lane.session.is_usable() {
             self.lane.enter(true);
         }
-        self.act(verdict, false);
+        self.act(verdict, Setback::Other);
     }
 }
 

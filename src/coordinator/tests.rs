@@ -17,6 +17,7 @@ mod lmtp;
 mod paces;
 mod panics;
 mod parameters;
+mod patience;
 mod recipients;
 mod refusals;
 mod script;

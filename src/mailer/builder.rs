@@ -10,11 +10,11 @@ use crate::callbacks::Callbacks;
 use crate::coordinator::{BatchSettings, Coordinator, MAX_LANES};
 use crate::error::Error;
 use crate::event::{Event, EventKind, Handler, Verdict};
-use crate::host::{Backoff, DEFAULT_REFUSALS, Hello, Host, HostSettings, MAX_THREADS, Pipeline, split_port};
+use crate::host::{DEFAULT_REFUSALS, Hello, Host, HostSettings, MAX_THREADS, Pipeline, split_port};
 use crate::journal::{Journal, Level};
-use crate::message::MessageId;
 use crate::outcome::Report;
 use crate::pace::Pace;
+use crate::reopening::{Backoff, Retry, Sleep};
 use crate::security::{Security, Tls};
 use crate::sweep::{Reached, Sweep};
 use crate::timeouts::Timeouts;
@@ -77,6 +77,16 @@ impl MailerBuilder {
     /// Setbacks in a row that retire a lane: see [`Host::max_connect_failures`].
     pub fn max_connect_failures(self, failures: u32) -> MailerBuilder {
         self.default_of(|host| host.max_connect_failures(failures))
+    }
+
+    /// The same by what went wrong: see [`Host::retry`].
+    pub fn retry(self, retry: Retry) -> MailerBuilder {
+        self.default_of(|host| host.retry(retry))
+    }
+
+    /// How long to wait at the least before a lane is opened again: see [`Host::sleep`].
+    pub fn sleep(self, sleep: Sleep) -> MailerBuilder {
+        self.default_of(|host| host.sleep(sleep))
     }
 
     /// How much is sent without waiting for replies: see [`Host::pipeline`].
@@ -151,6 +161,32 @@ impl MailerBuilder {
     /// It may then arrive twice. Default: it is reported in doubt.
     pub fn resend_in_doubt(mut self, resend: bool) -> MailerBuilder {
         self.batch.resend_in_doubt = resend;
+        self
+    }
+
+    /// How long a message waits before it is tried again that a server has put off
+    /// (4yz, greylisting): an attempt is counted, and what it was told is reported when
+    /// it is the last one. Messages that come back for another reason, such as a lost
+    /// connection, do not wait. Default: zero, so that they are dealt first in the next
+    /// batch.
+    ///
+    /// ```
+    /// use smtp_bulk::Mailer;
+    /// use std::time::Duration;
+    ///
+    /// let builder = Mailer::builder().retry_delay(Duration::from_secs(300)).max_delayed(1_000);
+    /// # let _ = builder;
+    /// ```
+    pub fn retry_delay(mut self, delay: Duration) -> MailerBuilder {
+        self.batch.retry_delay = delay;
+        self
+    }
+
+    /// How many messages may wait for [`MailerBuilder::retry_delay`]. One more is
+    /// reported abandoned at once, with what the server said: your own queue can keep
+    /// it for longer. Default: as many as all lanes may hold.
+    pub fn max_delayed(mut self, messages: usize) -> MailerBuilder {
+        self.batch.max_delayed = Some(messages);
         self
     }
 
@@ -310,7 +346,7 @@ impl MailerBuilder {
         let sweep = Sweep::new(&coordinator, hosts, Arc::clone(&journal));
         let mut watch = Watch { callbacks: self.callbacks, journal, last_trouble: None };
         let progress = coordinator.settle(Instant::now(), &mut watch);
-        Ok(Mailer { coordinator, sweep, watch, progress, is_closed: false, quit_id: MessageId::None })
+        Ok(Mailer { coordinator, sweep, watch, progress, is_closed: false, look_at: None })
     }
 
     fn default_of(mut self, set: impl FnOnce(Host) -> Host) -> MailerBuilder {
@@ -398,6 +434,8 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
         max_recipients: host.max_recipients.or(defaults.max_recipients),
         max_refusals: host.max_refusals.or(defaults.max_refusals).unwrap_or(DEFAULT_REFUSALS),
         eight_bit_anyway: host.eight_bit_anyway.or(defaults.eight_bit_anyway).unwrap_or(false),
+        retry: host.retry.or(defaults.retry),
+        sleep: host.sleep.or(defaults.sleep).unwrap_or_default(),
         backoff: host.backoff.clone().or_else(|| defaults.backoff.clone()).unwrap_or_default(),
         security,
         tls: host.tls.clone().or_else(|| defaults.tls.clone()).unwrap_or_default(),

@@ -1,6 +1,8 @@
 //! What an attempt costs a mail: the number that the next one has to bear,
 //! foretold from how this one ended.
 
+use std::time::Duration;
+
 use smtp_bulk::{EventKind, Step, Verdict};
 
 use super::model::Seen;
@@ -28,10 +30,13 @@ pub struct Attempts {
     /// Several things may be answered at once, of which only some are told.
     flies: bool,
     resends: bool,
+    /// How long a mail waits that was put off, and until when each does.
+    delay: Duration,
+    not_before: Vec<Duration>,
 }
 
 impl Attempts {
-    pub fn new(has_own: Vec<bool>, flies: bool, resends: bool) -> Attempts {
+    pub fn new(has_own: Vec<bool>, flies: bool, resends: bool, delay: Duration) -> Attempts {
         let mails = has_own.len();
         Attempts {
             setbacks: vec![0; mails],
@@ -43,11 +48,14 @@ impl Attempts {
             last: vec![1; mails],
             flies,
             resends,
+            delay,
+            not_before: vec![Duration::ZERO; mails],
         }
     }
 
     /// How an attempt counts is seen in the number of the next one.
-    pub fn see(&mut self, mail: usize, seen: &Seen, has_begun: bool) {
+    pub fn see(&mut self, mail: usize, seen: &Seen, has_begun: bool, now: Duration) {
+        assert!(self.not_before[mail] <= now, "mail {mail} is tried again before it has waited");
         let last = std::mem::replace(&mut self.last[mail], seen.attempt);
         // What is in doubt and sent again needs no event to cost an attempt.
         let is_next = self.resends || seen.attempt == last || seen.attempt == last + 1;
@@ -90,6 +98,7 @@ impl Attempts {
             }
             (EventKind::Fail, step, Some(code)) if blames_session(step, code) => Some(seen.attempt),
             (EventKind::Fail, Step::Mail | Step::Data | Step::Content, Some(400..=499)) => {
+                self.not_before[mail] = now + self.delay;
                 Some(seen.attempt + 1)
             }
             // RSET is about the mail before this one.

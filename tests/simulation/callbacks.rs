@@ -113,7 +113,7 @@ impl Callbacks<'_> {
         if let Some(mail) = mail {
             self.check_mail(mail, event, &seen);
         }
-        self.effects.see(seen);
+        self.effects.see(seen, self.now);
         if let (Some(mail), MessageVerdict::Drop) = (mail, verdict.message) {
             self.truth.drop_said(mail);
             let too_late = match (event.kind, event.step) {

@@ -11,7 +11,10 @@ use smtp_bulk::{EventKind, LaneId, Pace, SessionVerdict, Step, Verdict};
 
 use super::attempts::Attempts;
 use super::logins::Logins;
-use super::model::{Before, Door, Model, Seen, doubled, effective, foremost, forget, gravity, is_restart};
+use super::model::{
+    Before, Door, Model, Seen, doubled, effective, foremost, forget, gravity, is_restart, may_be_spent,
+    most_dials,
+};
 
 /// Whether a restart that a callback asked for is within its bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +68,7 @@ impl Effects {
         flies: bool,
     ) -> Effects {
         let models = lanes.iter().map(|lane| {
-            let most_dials = lane.host().max_connect_failures;
+            let most_dials = most_dials(lane.host());
             Model { most_dials, ..Model::default() }
         });
         Effects {
@@ -91,7 +94,7 @@ impl Effects {
             restart_called: false,
             reconnects_called: Vec::new(),
             closing: false,
-            attempts: Attempts::new(has_own, flies, settings.resend_in_doubt),
+            attempts: Attempts::new(has_own, flies, settings.resend_in_doubt, settings.retry_delay),
             flies,
         }
     }
@@ -155,7 +158,7 @@ impl Effects {
     }
 
     /// A callback has been asked.
-    pub fn see(&mut self, seen: Seen) {
+    pub fn see(&mut self, seen: Seen, now: Duration) {
         self.close_event();
         self.last = Some(seen);
         let model = &mut self.models[seen.lane];
@@ -170,7 +173,8 @@ impl Effects {
             }
             _ => {}
         }
-        let wait = doubled(&self.hosts[seen.lane], seen.attempt);
+        let host = &self.hosts[seen.lane];
+        let wait = doubled(host, seen.attempt).max(host.sleep.fail);
         model.renewal_wait = seen.asks_too_soon().then_some(wait);
         // A connection on which so many mails were refused that three quarters of a flight
         // are not left of those that it stands is given up as planned.
@@ -189,7 +193,7 @@ impl Effects {
             model.most_dials += 1;
         }
         if let Some(mail) = seen.mail {
-            self.attempts.see(mail, &seen, self.before[seen.lane].has_begun);
+            self.attempts.see(mail, &seen, self.before[seen.lane].has_begun, now);
         }
     }
 
@@ -206,7 +210,7 @@ impl Effects {
             own.filter(|(_, allowed)| *allowed == Allowed::SurelyNot)
                 .for_each(|(_, allowed)| *allowed = Allowed::Perhaps);
         }
-        let most_dials = self.hosts[lane].max_connect_failures;
+        let most_dials = most_dials(&self.hosts[lane]);
         let model = &mut self.models[lane];
         let owed = u32::from(model.dying.is_some());
         let most_dials = most_dials + u32::from(model.opens_as_planned);
@@ -685,8 +689,11 @@ impl Effects {
         }
         model.dead = (lane.connection() == before.connection).then_some(before.connection);
         let failed = matches!(seen.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
-        let most = if failed { doubled(host, seen.attempt) } else { host.backoff.max };
-        let wait = (if failed { most / 2 } else { Duration::ZERO }, most);
+        let sleep = if seen.kind == EventKind::Hang { host.sleep.hang } else { host.sleep.fail };
+        let most = if failed { doubled(host, seen.attempt).max(sleep) } else { host.backoff.max.max(sleep) };
+        // Of a flight the gravest word is carried out, whatever else befell it.
+        let least = if self.flies { host.sleep.hang.min(host.sleep.fail) } else { sleep };
+        let wait = (if failed { (most / 2).max(least) } else { least }, most.max(host.sleep.hang));
         if until.is_some() {
             assert_eq!(lane.standing(), Standing::Benched, "lane {index} sits out after {seen:?}");
             (model.benched, model.is_closed, model.wait) = (until, true, wait);
@@ -736,7 +743,7 @@ impl Effects {
             let said = seen
                 .iter()
                 .any(|(one, _)| one.lane == index && one.verdict.session == SessionVerdict::Retire);
-            let is_spent = model.setbacks >= self.hosts[index].max_connect_failures;
+            let is_spent = may_be_spent(&self.hosts[index], model.setbacks);
             assert!(
                 said || shut_out || is_spent || perhaps,
                 "lane {index} retires after {} setbacks",

@@ -203,6 +203,21 @@ pub fn gravity(verdict: SessionVerdict) -> u8 {
     }
 }
 
+/// How often a lane of the host may be opened in a row.
+pub fn most_dials(host: &HostSettings) -> u32 {
+    let Some(retry) = host.retry else { return host.max_connect_failures };
+    let all = [retry.hang, retry.global_hang, retry.fail];
+    // Without a bound it is time that is one.
+    if all.contains(&0) { u32::MAX / 4 } else { 1 + all.iter().sum::<u32>() }
+}
+
+/// Whether so many setbacks may be one too many.
+pub fn may_be_spent(host: &HostSettings, setbacks: u32) -> bool {
+    let Some(retry) = host.retry else { return setbacks >= host.max_connect_failures };
+    let least = [retry.hang, retry.global_hang, retry.fail].into_iter().filter(|most| *most > 0).min();
+    least.is_some_and(|least| setbacks > least) || setbacks > 0 && retry.fail * retry.hang == 0
+}
+
 /// The longest wait before the opening that follows failure number `failures`.
 pub fn doubled(host: &HostSettings, failures: u32) -> Duration {
     let factor = 2_u32.saturating_pow(failures.saturating_sub(1));

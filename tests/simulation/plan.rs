@@ -11,7 +11,8 @@ use smtp_bulk::coordinator::BatchSettings;
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::parameters::{Body, EnvelopeId, MailParameters, Notify, RecipientParameters, Ret};
 use smtp_bulk::{
-    Backoff, Content, Envelope, EventKind, Hello, Message, Pace, Pipeline, Security, Step, Timeouts, Verdict,
+    Backoff, Content, Envelope, EventKind, Hello, Message, Pace, Pipeline, Retry, Security, Sleep, Step,
+    Timeouts, Verdict,
 };
 
 use super::accounts::Account;
@@ -190,6 +191,11 @@ impl Plan {
             }
         }
         plan.settings.pace = pace(paces);
+        plan.hosts.iter_mut().for_each(|host| grow_patient(paces, host));
+        if paces.u8(0..3) == 0 {
+            plan.settings.retry_delay = Duration::from_millis(paces.u64(1..20_000));
+            plan.settings.max_delayed = paces.bool().then(|| paces.usize(0..6));
+        }
         plan
     }
 
@@ -352,6 +358,22 @@ fn pace(random: &mut Rng) -> Pace {
             share: [0.1, 0.5, 0.75, 1.0][random.usize(0..4)],
             grace: Duration::from_millis(if random.bool() { 0 } else { random.u64(1..2_000) }),
         },
+    }
+}
+
+/// Bounds by cause, and a least wait, in some of the runs.
+fn grow_patient(random: &mut Rng, host: &mut HostSettings) {
+    if random.u8(0..4) == 0 {
+        host.retry = Some(Retry {
+            hang: random.u32(0..4),
+            global_hang: random.u32(0..4),
+            fail: random.u32(0..7),
+            give_up_after: Duration::from_millis(random.u64(1..20_000)),
+        });
+    }
+    if random.u8(0..4) == 0 {
+        let mut wait = || Duration::from_millis(random.u64(0..3_000));
+        host.sleep = Sleep { hang: wait(), fail: wait() };
     }
 }
 

@@ -1,6 +1,7 @@
 //! What truly became of each mail, as the servers saw it, and whether what was
 //! reported agrees with it. It knows nothing of the crate's own books.
 
+use smtp_bulk::coordinator::BatchSettings;
 use smtp_bulk::{Body, Cause, Message, MessageId, Outcome, Pipeline, RefusedBy, Reply, Report, Step};
 
 use super::plan::MailPlan;
@@ -82,10 +83,19 @@ impl Transaction {
 /// What was reported of a recipient.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
-    Delivered { serial: Option<usize> },
-    RefusedByServer { serial: Option<usize>, code: u16 },
+    Delivered {
+        serial: Option<usize>,
+    },
+    RefusedByServer {
+        serial: Option<usize>,
+        code: u16,
+    },
     RefusedByClient,
-    Abandoned { expired: bool },
+    /// `put_off` by something that the server said.
+    Abandoned {
+        expired: bool,
+        put_off: bool,
+    },
     Dropped,
     InDoubt,
     Unsent,
@@ -167,13 +177,17 @@ pub struct Truth {
     said: Vec<Said>,
     resends: bool,
     max_attempts: u32,
+    /// What was put off waits, with a bound for how many do.
+    delays: bool,
     pub counts: Counts,
     pub resets: u64,
     pub trace: bool,
 }
 
 impl Truth {
-    pub fn new(mails: &[MailPlan], resends: bool, max_attempts: u32, trace: bool) -> Truth {
+    pub fn new(mails: &[MailPlan], settings: &BatchSettings, trace: bool) -> Truth {
+        let &BatchSettings { resend_in_doubt: resends, max_attempts, retry_delay, .. } = settings;
+        let delays = !retry_delay.is_zero();
         let mails = mails
             .iter()
             .map(|mail| MailTruth {
@@ -201,6 +215,7 @@ impl Truth {
             said: Vec::new(),
             resends,
             max_attempts,
+            delays,
             counts: Counts::default(),
             resets: 0,
             trace,
@@ -687,9 +702,11 @@ impl Truth {
             Fate::RefusedByClient => {
                 assert!(mail.is_unfit, "mail {id} is whole, and the client refuses it");
             }
-            Fate::Abandoned { expired: true } => assert!(mail.can_expire, "mail {id} does not expire"),
-            Fate::Abandoned { expired: false } => {
-                let used_up = mail.attempts == self.max_attempts || mail.can_expire;
+            Fate::Abandoned { expired: true, .. } => assert!(mail.can_expire, "mail {id} does not expire"),
+            Fate::Abandoned { expired: false, put_off } => {
+                // Of those that wait to be tried again there may be too many, or no more time.
+                let is_too_many = self.delays && put_off;
+                let used_up = mail.attempts == self.max_attempts || mail.can_expire || is_too_many;
                 assert!(used_up, "mail {id} is abandoned after {} attempts", mail.attempts);
             }
             Fate::Dropped => assert!(mail.drop_was_said, "mail {id} is dropped, and nobody said so"),
@@ -768,7 +785,10 @@ fn fate(outcome: &Outcome<'_>) -> Fate {
             Fate::RefusedByServer { serial: serial(*reply), code: reply.code().as_u16() }
         }
         Outcome::Refused(_) => Fate::RefusedByClient,
-        Outcome::Abandoned(cause) => Fate::Abandoned { expired: matches!(cause, Cause::Expired) },
+        Outcome::Abandoned(cause) => Fate::Abandoned {
+            expired: matches!(cause, Cause::Expired),
+            put_off: matches!(cause, Cause::Reply(_) | Cause::TooManyRecipients(_)),
+        },
         Outcome::Dropped => Fate::Dropped,
         Outcome::InDoubt(_) => Fate::InDoubt,
         Outcome::Unsent => Fate::Unsent,

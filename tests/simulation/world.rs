@@ -9,7 +9,7 @@ use fastrand::Rng;
 use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress};
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::session::MailTag;
-use smtp_bulk::{Failure, Pace, Step};
+use smtp_bulk::{Failure, Message, Pace, Step};
 
 use super::callbacks::{Callbacks, Misstep, Panicked};
 use super::effects::Effects;
@@ -54,6 +54,7 @@ pub struct World {
     revivals: u32,
     faultless: bool,
     abandons: bool,
+    most_delayed: Option<usize>,
     flies: bool,
     feeds: bool,
     epoch: Instant,
@@ -94,7 +95,7 @@ impl World {
         let mut paces = Rng::with_seed(seed.rotate_left(16) ^ 0x0070_6163_6573);
         let plan = Plan::draw(&mut random, &mut doors, &mut flights, &mut paces, epoch);
         let settings = plan.settings;
-        let mut truth = Truth::new(&plan.mails, settings.resend_in_doubt, settings.max_attempts, trace);
+        let mut truth = Truth::new(&plan.mails, &settings, trace);
         truth.note(|| format!("seed {seed}\n{:#?}\n{:?}\n{settings:?}", plan.odds, plan.opinion));
         truth.note(|| format!("always {:?}, calls {:?}\n{:?}", plan.always, plan.calls, plan.hosts));
         truth.note(|| format!("{:?}, of hosts {:?}", plan.accounts, plan.own));
@@ -127,6 +128,7 @@ impl World {
             revivals: plan.revivals,
             faultless: plan.faultless,
             abandons: plan.abandons,
+            most_delayed: if settings.retry_delay.is_zero() { Some(0) } else { settings.max_delayed },
             flies: plan.flies,
             feeds: plan.feeds,
             epoch,
@@ -240,6 +242,12 @@ impl World {
             if self.coordinator.lanes().iter().all(|lane| lane.link() == Link::Down) {
                 self.phase = Phase::Done;
             }
+        } else if all_sent
+            && open > 0
+            && open == self.coordinator.delayed() as u64
+            && self.random.u8(0..8) == 0
+        {
+            self.abandon_delayed();
         } else if all_sent && open == 0 {
             let now = self.instant();
             let in_auth = self.coordinator.lanes().iter().filter(|lane| lane.session().is_authenticating());
@@ -267,9 +275,36 @@ impl World {
         }
     }
 
-    /// Aborts or abandons. A report that panics does not stop it for good.
+    /// Waits no longer for what was put off.
+    fn abandon_delayed(&mut self) {
+        self.give_up_by(|coordinator, _, callbacks| {
+            coordinator.abandon_delayed(callbacks);
+            Vec::new()
+        });
+        assert_eq!(self.coordinator.delayed(), 0);
+    }
+
+    /// Aborts or abandons.
     fn give_up(&mut self) {
         let abandons = self.abandons;
+        let returned = self.give_up_by(|coordinator, now, callbacks| {
+            if abandons {
+                coordinator.abandon(now, callbacks);
+                return Vec::new();
+            }
+            coordinator.abort(now, callbacks)
+        });
+        returned.iter().for_each(|message| self.truth.returned(message));
+        assert_eq!(self.coordinator.open_mails(), 0, "mails are open after all was given up");
+        self.logins.closed();
+        self.effects.closed();
+    }
+
+    /// A report that panics does not stop it for good.
+    fn give_up_by(
+        &mut self,
+        mut way: impl FnMut(&mut Coordinator, Instant, &mut Callbacks<'_>) -> Vec<Message>,
+    ) -> Vec<Message> {
         for _ in 0..100 {
             let now = self.instant();
             self.effects.before_settle(self.coordinator.lanes(), self.now);
@@ -289,20 +324,8 @@ impl World {
                 now: self.now,
             };
             let coordinator = &mut self.coordinator;
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                if abandons {
-                    coordinator.abandon(now, &mut callbacks);
-                    return Vec::new();
-                }
-                coordinator.abort(now, &mut callbacks)
-            }));
-            match result {
-                Ok(returned) => {
-                    returned.iter().for_each(|message| self.truth.returned(message));
-                    assert_eq!(self.coordinator.open_mails(), 0, "mails are open after all was given up");
-                    self.logins.closed();
-                    return self.effects.closed();
-                }
+            match catch_unwind(AssertUnwindSafe(|| way(coordinator, now, &mut callbacks))) {
+                Ok(returned) => return returned,
                 Err(payload) if payload.is::<Panicked>() => {}
                 Err(payload) => resume_unwind(payload),
             }
@@ -431,6 +454,9 @@ impl World {
             }
         }
         let batches = self.coordinator.summary(now).batches;
+        let delayed = self.coordinator.delayed();
+        assert!(self.most_delayed.is_none_or(|most| delayed <= most), "{delayed} mails wait");
+        assert!(progress.wake_at.is_some() || delayed == 0 || self.effects.closing, "they wait for ever");
         let new_batch = batches > self.effects.batches();
         let is_over = self.coordinator.is_step_over(now);
         let lanes = self.coordinator.lanes();

@@ -251,7 +251,7 @@ fn what_is_restarted_now_is_not_restarted_again() {
         script.stuck.clear();
         script.wire.clear();
         script.run();
-        assert_eq!(script.lane(lane(0, 0)).setbacks, 1, "{later:?}");
+        assert_eq!(script.lane(lane(0, 0)).setbacks.count(), 1, "{later:?}");
         let now = script.now;
         script.lane_mut(lane(0, 0)).session_mut().receive(b"250 queued\r\n", now);
         script.exhaust();
