@@ -27,6 +27,7 @@ mod manners;
 mod muster;
 mod opening;
 mod recipients;
+mod standstill;
 mod terms;
 
 #[cfg(test)]
@@ -107,6 +108,8 @@ pub struct Coordinator {
     closing: bool,
     /// How many hosts there are.
     hosts: usize,
+    /// When it is to be looked whether all lanes stand still.
+    still_at: Option<Instant>,
     /// How many mails free lanes could be dealt at the last settle.
     room: usize,
     /// Where the next deal starts, so that a short batch wears all lanes alike.
@@ -145,6 +148,7 @@ impl Coordinator {
             desk,
             barrier,
             hosts,
+            still_at: None,
             room: 0,
             flushing: false,
             feeding: false,
@@ -378,6 +382,7 @@ impl Coordinator {
         self.desk.now = now;
         self.desk.release_delayed();
         self.judge_moved(now, handler);
+        self.end_standstill(now, handler);
         self.waiting = 0;
         // Each turn changes what the next one sees; none comes twice without
         // a mail that went on or a restart that was used up.
@@ -416,7 +421,9 @@ impl Coordinator {
         debug_assert!(self.is_mustered(), "a lane was changed unnoticed");
         self.desk.assert_ledger(survey.held);
         self.desk.go_on_panicking();
-        self.progress(&survey, now)
+        let still_at = self.watch_standstill(&survey, now);
+        let progress = self.progress(&survey, now);
+        Progress { wake_at: earliest(progress.wake_at, still_at), ..progress }
     }
 
     /// Judges what is over on lanes that bytes were moved for. Where the batch goes on

@@ -37,11 +37,14 @@ pub enum EventKind {
     /// In the mail phase a deadline passed, the connection was lost, or the
     /// server sent garbage.
     Hang,
+    /// Nothing moved on any lane for [`MailerBuilder::global_timeout`](crate::MailerBuilder::global_timeout);
+    /// told once for all of them, of the lane that has been silent for the longest.
+    GlobalHang,
 }
 
 impl EventKind {
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = EventKind::Hang as usize + 1;
+    pub(crate) const COUNT: usize = EventKind::GlobalHang as usize + 1;
 
     /// Whether something went wrong.
     pub fn is_trouble(self) -> bool {
@@ -65,6 +68,7 @@ impl fmt::Display for EventKind {
             EventKind::Pass => "pass",
             EventKind::Fail => "fail",
             EventKind::Hang => "hang",
+            EventKind::GlobalHang => "global_hang",
         })
     }
 }
@@ -372,6 +376,10 @@ pub trait Handler {
     fn hang(&mut self, _event: &Event<'_>) -> Verdict {
         Verdict::DEFAULT
     }
+    /// Nothing moved on any lane for long; what is said holds for all that wait.
+    fn global_hang(&mut self, _event: &Event<'_>) -> Verdict {
+        Verdict::DEFAULT
+    }
     /// A message's outcome is final: called once for each message that is not
     /// returned to the caller by an error.
     fn report(&mut self, _report: Report<'_>) {}
@@ -396,5 +404,6 @@ pub(crate) fn consult<H: Handler + ?Sized>(handler: &mut H, event: &Event<'_>) -
         EventKind::Pass => handler.pass(event),
         EventKind::Fail => handler.fail(event),
         EventKind::Hang => handler.hang(event),
+        EventKind::GlobalHang => handler.global_hang(event),
     }
 }

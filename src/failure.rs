@@ -33,6 +33,12 @@ pub enum Failure {
         /// The timeout that was over.
         after: Duration,
     },
+    /// Nothing moved on any session for so long:
+    /// [`MailerBuilder::global_timeout`](crate::MailerBuilder::global_timeout).
+    StoodStill {
+        /// How long.
+        after: Duration,
+    },
     /// The server closed the connection.
     Closed,
     /// The connection broke.
@@ -62,7 +68,9 @@ impl Failure {
             Failure::TlsNotOffered => "nothing is sent without TLS",
             Failure::Tls(_) => "there is no TLS on which anything could be sent",
             Failure::Auth(_) => "the session is not authenticated",
-            Failure::TimedOut { .. } => "a late reply would be taken for the answer to another command",
+            Failure::TimedOut { .. } | Failure::StoodStill { .. } => {
+                "a late reply would be taken for the answer to another command"
+            }
             Failure::Closed | Failure::Lost(_) => "the connection is gone",
             Failure::Garbage | Failure::TooLong => "nobody can tell where the next reply begins",
             Failure::Unsolicited(_) => "replies can no longer be told apart from answers",
@@ -84,6 +92,7 @@ impl fmt::Display for Failure {
             Failure::Tls(fault) => fmt::Display::fmt(fault, f),
             Failure::Auth(fault) => fmt::Display::fmt(fault, f),
             Failure::TimedOut { after } => write!(f, "no reply within {after:?}"),
+            Failure::StoodStill { after } => write!(f, "nothing moved on any session within {after:?}"),
             Failure::Closed => f.write_str("closed by the server"),
             Failure::Lost(fault) => write!(f, "connection lost: {fault}"),
             Failure::Garbage => f.write_str("the server sent what is no reply"),

@@ -595,6 +595,9 @@ impl Handler for Watch {
     fn hang(&mut self, event: &Event<'_>) -> Verdict {
         self.told(event)
     }
+    fn global_hang(&mut self, event: &Event<'_>) -> Verdict {
+        self.told(event)
+    }
     fn report(&mut self, report: Report<'_>) {
         let is_trouble = !matches!(report.outcome, Outcome::Delivered(_));
         let level = if is_trouble { Level::TROUBLE } else { Level::PASSES };

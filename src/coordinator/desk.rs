@@ -13,7 +13,7 @@ use super::gate::Gate;
 use super::lane::Part;
 use super::mail::{Mail, Scope};
 use super::manners::{Lesson, Manners};
-use crate::event::Handler;
+use crate::event::{Handler, Verdict};
 use crate::failure::Failure;
 use crate::host::{HostSettings, LaneId};
 use crate::message::Message;
@@ -51,6 +51,9 @@ pub struct BatchSettings {
     pub retry_delay: Duration,
     /// How many mails may wait for that. Default: as many as all lanes may hold.
     pub max_delayed: Option<usize>,
+    /// After how long without an octet on any lane all that wait are opened anew.
+    /// Default: never.
+    pub global_timeout: Option<Duration>,
     /// After how long a short batch runs by itself. Default: never.
     pub linger: Option<Duration>,
     /// Who waits for whom. Default: all for all.
@@ -67,6 +70,7 @@ impl Default for BatchSettings {
             resend_in_doubt: false,
             retry_delay: Duration::ZERO,
             max_delayed: None,
+            global_timeout: None,
             linger: None,
             pace: Pace::default(),
             seed: 0,
@@ -126,6 +130,8 @@ pub(super) struct Desk {
     restarts: u32,
     /// Mails that were finished, modulo 2^32.
     finished: u32,
+    /// What was said of the last standstill.
+    pub(super) said_of_standstill: Verdict,
     /// Since when a batch that is too short has waited.
     pub(super) waiting_since: Option<Instant>,
     /// What a callback panicked with; it goes on when all is settled.
@@ -162,6 +168,7 @@ impl Desk {
             restart_at_batch_end: false,
             restarts: 0,
             finished: 0,
+            said_of_standstill: Verdict::DEFAULT,
             waiting_since: None,
             panic: None,
         }

@@ -234,7 +234,11 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 self.conclude(tag, step, plan, verdict);
             }
         }
-        (gravest(said, or_default(verdict.session, SessionVerdict::ReconnectAtBatchEnd)), Setback::Hang)
+        let setback = match failure {
+            Failure::StoodStill { .. } => Setback::GlobalHang,
+            _ => Setback::Hang,
+        };
+        (gravest(said, or_default(verdict.session, SessionVerdict::ReconnectAtBatchEnd)), setback)
     }
 
     /// Whether the failure came before anything of the mail's was said in its
@@ -454,6 +458,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     fn consult_about_failure(&mut self, tag: MailTag, step: Step, failure: &Failure) -> Verdict {
+        if let Failure::StoodStill { .. } = failure {
+            return self.desk.said_of_standstill;
+        }
         let (elapsed, recipient) = (self.step_took(), self.lane.session.recipient());
         self.consult(EventKind::Hang, tag, step, recipient, Some(Evidence::Failure(failure)), elapsed)
     }

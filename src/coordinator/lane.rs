@@ -450,6 +450,10 @@ impl Lane {
         self.mails.iter().position(|mail| mail.tag == tag)
     }
 
+    pub(super) fn dialled_at(&self) -> Option<Instant> {
+        self.dialled_at
+    }
+
     pub(super) fn opening_took(&self, now: Instant) -> Duration {
         self.dialled_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }

@@ -134,6 +134,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.lane.was_tried = true;
         self.lane.opening_failed = true;
         let elapsed = self.lane.opening_took(self.now);
+        if let Failure::StoodStill { .. } = failure {
+            return self.act(self.desk.said_of_standstill.session, Setback::GlobalHang);
+        }
         let verdict = self.consult(kind, NO_MAIL, step, None, Some(Evidence::Failure(failure)), elapsed);
         self.act(verdict.session, Setback::Opening);
     }
@@ -143,7 +146,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     /// What an authentication that came to nothing means for those who wait:
     /// nothing, if the connection was dead before a word of it was said.
     fn put_off(&mut self, failure: &Failure) {
-        let is_own = matches!(failure, Failure::Auth(_) | Failure::TimedOut { .. });
+        let is_late = matches!(failure, Failure::TimedOut { .. } | Failure::StoodStill { .. });
+        let is_own = is_late || matches!(failure, Failure::Auth(_));
         // The server may have refused a token, and closed without a reply.
         let is_renewing = self.lane.session.has_heard_refusal() && self.renews_token();
         if is_renewing || !is_own && !self.lane.session.has_said_auth() {

@@ -22,6 +22,7 @@ mod recipients;
 mod refusals;
 mod script;
 mod setbacks;
+mod standstill;
 mod verdicts;
 
 use std::cell::Cell;

@@ -24,6 +24,10 @@ use crate::transport::Route;
 /// Descriptors that a process needs besides its sessions'.
 const SPARE_DESCRIPTORS: u64 = 16;
 
+/// After how long without a sign of any server a free pace begins anew: the default of
+/// Net::SMTP::Bulk.
+const FREE_GLOBAL_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// What is wrong with settings that would protect nothing.
 const IDLE_TLS: &str = "there are settings for TLS, and no security: everything would be sent in the clear";
 
@@ -36,6 +40,8 @@ pub struct MailerBuilder {
     defaults: Option<Host>,
     batch: BatchSettings,
     is_seeded: bool,
+    /// `None` is that of the pace.
+    global_timeout: Option<Option<Duration>>,
     callbacks: Callbacks,
     debug: u8,
     debug_path: Option<String>,
@@ -203,6 +209,23 @@ impl MailerBuilder {
         self
     }
 
+    /// When no octet has moved on any lane for this long, although something is
+    /// awaited, all lanes that wait are opened anew after a `global_hang`: the
+    /// `GlobalTimeout` of Net::SMTP::Bulk. A lane that waits for the reply to a whole
+    /// content is left to its own timeout. Default: 120 s with [`Pace::Free`], as there,
+    /// and otherwise not at all: every lane has a deadline of its own at each step
+    /// ([`Timeouts`]), so that this is of use where it is shorter.
+    pub fn global_timeout(mut self, timeout: Duration) -> MailerBuilder {
+        self.global_timeout = Some(Some(timeout));
+        self
+    }
+
+    /// Leaves each lane to its own deadlines, at any pace.
+    pub fn no_global_timeout(mut self) -> MailerBuilder {
+        self.global_timeout = Some(None);
+        self
+    }
+
     /// Seeds the jitter of back-off, for tests that repeat. Default: random.
     pub fn seed(mut self, seed: u64) -> MailerBuilder {
         self.batch.seed = seed;
@@ -309,6 +332,14 @@ impl MailerBuilder {
         self.on(EventKind::Hang, callback)
     }
 
+    /// Nothing moved on any lane for long: see [`MailerBuilder::global_timeout`].
+    pub fn on_global_hang(
+        self,
+        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
+    ) -> MailerBuilder {
+        self.on(EventKind::GlobalHang, callback)
+    }
+
     /// Connects every lane at once. Ok when every lane was tried once and one
     /// is in use; while none is, this waits through the back-off.
     ///
@@ -331,6 +362,8 @@ impl MailerBuilder {
             return Err(host_error("", "all hosts together have too many threads"));
         }
         check_descriptors(lanes)?;
+        let usual = self.batch.pace.is_free().then_some(FREE_GLOBAL_TIMEOUT);
+        self.batch.global_timeout = self.global_timeout.unwrap_or(usual);
         if !self.is_seeded {
             self.batch.seed = fastrand::u64(..);
         }

@@ -33,6 +33,8 @@ pub struct Attempts {
     /// How long a mail waits that was put off, and until when each does.
     delay: Duration,
     not_before: Vec<Duration>,
+    /// Attempts that may have ended without a word since the last event.
+    unseen: Vec<u32>,
 }
 
 impl Attempts {
@@ -50,7 +52,15 @@ impl Attempts {
             resends,
             delay,
             not_before: vec![Duration::ZERO; mails],
+            unseen: vec![0; mails],
         }
+    }
+
+    /// Of no mail anything is foretold any more.
+    pub fn forget(&mut self) {
+        self.expected.fill(None);
+        self.unseen.iter_mut().for_each(|unseen| *unseen += 1);
+        self.refused.fill(true);
     }
 
     /// How an attempt counts is seen in the number of the next one.
@@ -58,7 +68,8 @@ impl Attempts {
         assert!(self.not_before[mail] <= now, "mail {mail} is tried again before it has waited");
         let last = std::mem::replace(&mut self.last[mail], seen.attempt);
         // What is in doubt and sent again needs no event to cost an attempt.
-        let is_next = self.resends || seen.attempt == last || seen.attempt == last + 1;
+        let unseen = std::mem::take(&mut self.unseen[mail]);
+        let is_next = self.resends || (last..=last + 1 + unseen).contains(&seen.attempt);
         assert!(is_next, "mail {mail}: attempt {} behind {last}", seen.attempt);
         self.setbacks[mail] += u32::from(seen.kind != EventKind::Pass);
         if self.flies {

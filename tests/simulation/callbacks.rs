@@ -50,7 +50,27 @@ pub struct Callbacks<'a> {
 }
 
 impl Callbacks<'_> {
+    /// Told once of all lanes that wait.
+    fn standstill(&mut self, event: &Event<'_>) -> Verdict {
+        let verdict = plan::verdict(self.random, self.opinion.session, self.opinion.message);
+        let now = self.now;
+        self.truth.note(|| format!("{now:?} {event} -> {} {:?}", verdict.code(), verdict.message));
+        let Evidence::Failure(Failure::StoodStill { after }) = event.evidence else {
+            panic!("{event} is about no standstill")
+        };
+        assert!(event.elapsed >= *after && event.message.is_none());
+        if verdict.message == MessageVerdict::Drop {
+            self.truth.drop_said_of_all();
+        }
+        self.effects.stood_still(verdict);
+        self.logins.stood_still();
+        verdict
+    }
+
     fn event(&mut self, event: &Event<'_>) -> Verdict {
+        if event.kind == EventKind::GlobalHang {
+            return self.standstill(event);
+        }
         let now = self.now;
         let lane = self.effects.index(event.lane);
         let mail = event.message.map(|message| truth::number(message.message_id()));
@@ -237,6 +257,9 @@ impl Handler for Callbacks<'_> {
         self.event(event)
     }
     fn hang(&mut self, event: &Event<'_>) -> Verdict {
+        self.event(event)
+    }
+    fn global_hang(&mut self, event: &Event<'_>) -> Verdict {
         self.event(event)
     }
 

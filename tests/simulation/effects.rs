@@ -39,6 +39,8 @@ pub struct Effects {
     is_in_parts: bool,
     /// A batch began in one of them, so that the next may be within it.
     is_dealt_in_part: bool,
+    /// Nothing has moved for long, and a callback has said this.
+    standstill: Option<Verdict>,
     seen: Vec<(Seen, Allowed)>,
     last: Option<Seen>,
     finished: bool,
@@ -82,6 +84,7 @@ impl Effects {
             enough_since: None,
             is_in_parts: false,
             is_dealt_in_part: false,
+            standstill: None,
             seen: Vec::new(),
             last: None,
             finished: false,
@@ -195,6 +198,31 @@ impl Effects {
         if let Some(mail) = seen.mail {
             self.attempts.see(mail, &seen, self.before[seen.lane].has_begun, now);
         }
+    }
+
+    /// All lanes that wait are given up, but those whose content is out.
+    pub fn stood_still(&mut self, verdict: Verdict) {
+        self.standstill = Some(verdict);
+        self.attempts.forget();
+    }
+
+    /// What it does to each of them is not foretold.
+    fn after_standstill(&mut self, verdict: Verdict, lanes: &[Lane]) -> Allowed {
+        let restarts = is_restart(verdict.session);
+        for (index, lane) in lanes.iter().enumerate() {
+            let before = self.before[index];
+            let is_kept = restarts || !before.in_doubt || before.has_failed || before.is_spent;
+            assert!(
+                is_kept || lane.connection() == before.connection,
+                "lane {index} is given up while its content waits for a reply"
+            );
+            let model = &mut self.models[index];
+            model.most_dials += 1;
+            model.setbacks += 1;
+        }
+        self.perhaps_pending |= restarts;
+        self.restarts = (self.restarts.0 + u32::from(restarts), 0);
+        Allowed::Perhaps
     }
 
     /// A mail has been finished, `surely` by what was judged last.
@@ -323,7 +351,11 @@ impl Effects {
             let is_dealt = |(before, lane): (&Before, &Lane)| before.latest != lane.latest_mail();
             assert!(!self.before.iter().zip(lanes).any(is_dealt), "a deal is made before a restart");
         }
-        let renewal = self.restarts_now(&seen, is_quiet);
+        let mut renewal = self.restarts_now(&seen, is_quiet);
+        if let Some(verdict) = self.standstill.take() {
+            let perhaps = self.after_standstill(verdict, lanes);
+            renewal = if renewal == Allowed::Surely { renewal } else { perhaps };
+        }
         let reconnects = std::mem::take(&mut self.reconnects_called);
         let dying = |(index, model): (usize, &Model)| model.dying.map(|_| index);
         let exempt: Vec<usize> =

@@ -81,6 +81,8 @@ struct LaneLogin {
     attempt: Option<Attempt>,
     before: Before,
     told: Option<EventKind>,
+    /// It was given up without a word, unless the client had given up already.
+    is_silent: bool,
     /// The connection that is authenticated, and as of which change.
     entered: Option<(u64, u32)>,
     /// The connection that had a MAIL out when credentials came.
@@ -233,7 +235,7 @@ impl Logins {
                 heard_refusal: session.has_heard_refusal(),
                 refusal: code.filter(|code| *code >= 500),
             };
-            own.told = None;
+            (own.told, own.is_silent) = (None, false);
         }
     }
 
@@ -241,6 +243,7 @@ impl Logins {
     /// the credentials that the lane's host has now.
     pub fn tell(&mut self, lane: usize, kind: EventKind) -> bool {
         let own = &mut self.lanes[lane];
+        own.told.take_if(|_| own.is_silent);
         assert!(own.told.replace(kind).is_none(), "lane {lane} is told twice how it authenticated");
         let is_spoilt = kind == EventKind::AuthPass && own.before.has_failed;
         assert!(!is_spoilt, "lane {lane} believes a server that speaks out of turn");
@@ -253,7 +256,19 @@ impl Logins {
     /// turn to try.
     pub fn fail(&mut self, lane: usize, kind: EventKind) {
         let own = &mut self.lanes[lane];
+        own.told.take_if(|_| own.is_silent);
         assert!(own.told.replace(kind).is_none(), "lane {lane} is told twice how it authenticated");
+    }
+
+    /// All lanes that wait are given up, those that authenticate without a word.
+    pub fn stood_still(&mut self) {
+        for own in &mut self.lanes {
+            let waits = own.before.is_under_way && !own.before.has_failed && own.before.refusal.is_none();
+            if waits && own.told.is_none() {
+                (own.told, own.is_silent) = (Some(EventKind::ConnectFail), true);
+                own.before.is_own = true;
+            }
+        }
     }
 
     /// Whether all lanes of this one's host that have yet to authenticate are

@@ -192,6 +192,9 @@ impl Plan {
         }
         plan.settings.pace = pace(paces);
         plan.hosts.iter_mut().for_each(|host| grow_patient(paces, host));
+        if paces.u8(0..4) == 0 && !plan.faultless {
+            plan.settings.global_timeout = Some(Duration::from_millis(paces.u64(1..20_000)));
+        }
         if paces.u8(0..3) == 0 {
             plan.settings.retry_delay = Duration::from_millis(paces.u64(1..20_000));
             plan.settings.max_delayed = paces.bool().then(|| paces.usize(0..6));

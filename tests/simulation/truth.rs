@@ -549,6 +549,11 @@ impl Truth {
         self.mails.iter().any(|mail| mail.to.len() > 50)
     }
 
+    /// Any mail may be dropped.
+    pub fn drop_said_of_all(&mut self) {
+        self.mails.iter_mut().for_each(|mail| mail.drop_was_said = true);
+    }
+
     pub fn drop_said(&mut self, mail: usize) {
         self.mails[mail].drop_was_said = true;
     }

@@ -7,6 +7,7 @@ mod support;
 mod calls;
 mod contents;
 mod debug;
+mod delays;
 mod faults;
 mod hosts;
 mod manners;

@@ -132,6 +132,10 @@ impl Handler for Notes {
         assert_eq!(event.kind, EventKind::Hang);
         self.note(event)
     }
+    fn global_hang(&mut self, event: &Event<'_>) -> Verdict {
+        assert_eq!(event.kind, EventKind::GlobalHang);
+        self.note(event)
+    }
     fn report(&mut self, report: Report<'_>) {
         self.told.push(Told {
             id: number(&report.message),
