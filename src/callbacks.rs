@@ -1,21 +1,24 @@
 //! The user's closures, one per event, as one `Handler`.
 
-use crate::event::{Event, EventKind, Handler, Verdict, consult};
+use crate::event::{Event, EventKind, Handler, ReadLine, Verdict, consult};
 use crate::outcome::Report;
 
 type Callback = Box<dyn FnMut(&Event<'_>) -> Verdict + Send>;
 type OnReport = Box<dyn FnMut(Report<'_>) + Send>;
+type OnRead = Box<dyn FnMut(&ReadLine<'_>) + Send>;
 
 /// Closures that decide; an event without one goes to the base handler.
 pub(crate) struct Callbacks {
     by_kind: [Option<Callback>; EventKind::COUNT],
     on_report: Option<OnReport>,
+    on_read: Option<OnRead>,
     base: Box<dyn Handler + Send>,
 }
 
 impl Default for Callbacks {
     fn default() -> Callbacks {
-        Callbacks { by_kind: std::array::from_fn(|_| None), on_report: None, base: Box::new(()) }
+        let by_kind = std::array::from_fn(|_| None);
+        Callbacks { by_kind, on_report: None, on_read: None, base: Box::new(()) }
     }
 }
 
@@ -28,6 +31,21 @@ impl Callbacks {
 
     pub(crate) fn on_report(&mut self, callback: OnReport) {
         self.on_report = Some(callback);
+    }
+
+    pub(crate) fn on_read(&mut self, callback: OnRead) {
+        self.on_read = Some(callback);
+    }
+
+    pub(crate) fn wants_lines(&self) -> bool {
+        self.on_read.is_some() || self.base.wants_lines()
+    }
+
+    pub(crate) fn read(&mut self, line: &ReadLine<'_>) {
+        match &mut self.on_read {
+            Some(callback) => callback(line),
+            None => self.base.read(line),
+        }
     }
 
     pub(crate) fn base(&mut self, handler: Box<dyn Handler + Send>) {

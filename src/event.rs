@@ -297,6 +297,26 @@ impl fmt::Display for UnknownCode {
 
 impl std::error::Error for UnknownCode {}
 
+/// A line that a server has said.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ReadLine<'a> {
+    /// The lane on which it was read.
+    pub lane: LaneId,
+    /// The name of the lane's host.
+    pub host: &'a str,
+    /// The line without its end. Of an authentication only how many octets came.
+    pub line: &'a [u8],
+}
+
+impl fmt::Display for ReadLine<'_> {
+    /// Control characters are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(self.line);
+        write!(f, "{}:{} {}", self.host, self.lane.thread, text.escape_debug())
+    }
+}
+
 /// Decides on all events. Every method has the default verdict as default.
 ///
 /// ```
@@ -380,6 +400,13 @@ pub trait Handler {
     fn global_hang(&mut self, _event: &Event<'_>) -> Verdict {
         Verdict::DEFAULT
     }
+    /// Whether [`Handler::read`] is of interest. It is asked once, at `connect`.
+    fn wants_lines(&self) -> bool {
+        false
+    }
+    /// A server has said this line. It is told when it is read, before anything is made
+    /// of it.
+    fn read(&mut self, _line: &ReadLine<'_>) {}
     /// A message's outcome is final: called once for each message that is not
     /// returned to the caller by an error.
     fn report(&mut self, _report: Report<'_>) {}

@@ -100,7 +100,9 @@ pub use content::{Content, ContentError, MergeError, Template, TemplateError};
 pub use coordinator::{Lesson, NoReply, Standing};
 pub use envelope::{Domain, Envelope, ForwardPath, ReversePath};
 pub use error::{Error, Full};
-pub use event::{Event, EventKind, Evidence, Handler, MessageVerdict, SessionVerdict, UnknownCode, Verdict};
+pub use event::{
+    Event, EventKind, Evidence, Handler, MessageVerdict, ReadLine, SessionVerdict, UnknownCode, Verdict,
+};
 pub use extensions::{Extension, ExtensionSet, Extensions};
 pub use failure::Failure;
 pub use fault::IoFault;

@@ -5,11 +5,11 @@
 mod asking;
 mod builder;
 mod quit;
+mod watch;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
@@ -17,16 +17,13 @@ use futures_lite::stream::{Stream, StreamExt};
 
 pub use builder::MailerBuilder;
 pub use quit::Quit;
+use watch::Watch;
 
 use crate::auth::Credentials;
-use crate::callbacks::Callbacks;
 use crate::coordinator::{Coordinator, Progress, Standing};
 use crate::error::{Error, Full};
-use crate::event::{Event, EventKind, Handler, Verdict, WithoutLane};
 use crate::host::LaneId;
-use crate::journal::{Journal, Level};
 use crate::message::Message;
-use crate::outcome::{Outcome, Report};
 use crate::summary::Summary;
 use crate::sweep::Sweep;
 use crate::timeouts::after;
@@ -57,7 +54,7 @@ const SWEEPS_PER_TURN: u32 = 32;
 /// it only logs how many there were.
 ///
 /// A callback that panics loses no mail: the panic comes out of the call that
-/// was being polled, the event counts as answered with [`Verdict::DEFAULT`],
+/// was being polled, the event counts as answered with [`Verdict::DEFAULT`](crate::Verdict::DEFAULT),
 /// and the mailer can be used further. A report that panics has been given its
 /// message, which is gone with it.
 pub struct Mailer {
@@ -488,6 +485,7 @@ impl Mailer {
         let mut has_waited = false;
         poll_fn(|cx| {
             let swept = self.sweep.poll(cx, coordinator, wake_at);
+            self.sweep.tell_lines(|line| self.watch.callbacks.read(line));
             has_waited |= swept.is_pending();
             swept
         })
@@ -535,76 +533,5 @@ impl Drop for Mailer {
             return;
         }
         self.coordinator.abandon(Instant::now(), &mut self.watch);
-    }
-}
-
-/// The user's callbacks, with a journal of what they were told.
-struct Watch {
-    callbacks: Callbacks,
-    journal: Arc<Journal>,
-    last_trouble: Option<String>,
-}
-
-impl Watch {
-    fn told(&mut self, event: &Event<'_>) -> Verdict {
-        let (host, thread) = (event.host, event.lane.thread as usize);
-        if event.kind.is_trouble() {
-            let code = event.reply().map(|reply| reply.code());
-            let blames_session = code.is_some_and(|code| code.is_closing() || code.blames_session());
-            if event.failure().is_some() || blames_session || event.kind == EventKind::AuthFail {
-                self.last_trouble = Some(event.to_string());
-            }
-            if self.journal.wants(Level::TROUBLE) {
-                self.journal.trouble(host, thread, format_args!("{}", WithoutLane(event)));
-            }
-        } else if self.journal.wants(Level::PASSES) {
-            self.journal.pass(host, thread, format_args!("{}", WithoutLane(event)));
-        }
-        self.callbacks.ask(event)
-    }
-}
-
-impl Handler for Watch {
-    fn wants(&self, kind: EventKind) -> bool {
-        kind.is_trouble() || self.journal.wants(Level::PASSES) || self.callbacks.wants(kind)
-    }
-    fn connect_pass(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn connect_fail(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn auth_pass(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn auth_fail(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn reconnect_pass(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn reconnect_fail(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn pass(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn fail(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn hang(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn global_hang(&mut self, event: &Event<'_>) -> Verdict {
-        self.told(event)
-    }
-    fn report(&mut self, report: Report<'_>) {
-        let is_trouble = !matches!(report.outcome, Outcome::Delivered(_));
-        let level = if is_trouble { Level::TROUBLE } else { Level::PASSES };
-        if self.journal.wants(level) {
-            let id = report.message.message_id();
-            self.journal.summary(format_args!("report {id}: {}", report.outcome));
-        }
-        self.callbacks.report(report);
     }
 }

@@ -9,6 +9,7 @@
 //! the last one anyway, and a wait costs half a dozen system calls.
 
 mod flags;
+mod lines;
 mod names;
 mod order;
 mod turns;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 
 use crate::coordinator::{Coordinator, Lane, Link};
+use crate::event::ReadLine;
 use crate::failure::Failure;
 use crate::fault::IoFault;
 use crate::host::HostSettings;
@@ -35,6 +37,7 @@ use crate::timeouts::{SHORTAGE_WAIT, after};
 use crate::tls::TlsClient;
 use crate::transport::{self, Connector, DialError, MOST_ASKED, Target, dial_tcp};
 use flags::Flags;
+use lines::Lines;
 use names::{Addresses, Names};
 use turns::Turns;
 use wire::{Buffers, Slot, Task, Wire, Written};
@@ -45,6 +48,7 @@ const MOST_ROUNDS: u32 = 4;
 
 /// What io does for one host besides its settings.
 pub(crate) struct HostLink {
+    name: String,
     connector: Option<Connector>,
     names: Names,
     tls: Option<TlsClient>,
@@ -93,6 +97,7 @@ impl Sweep {
         let flags = Flags::new(count + hosts.len());
         let slots = (0..count).map(|index| Slot::new(flags.waker(index))).collect();
         let link = |(index, host): (usize, Reached)| HostLink {
+            name: host.settings.name.clone(),
             names: Names::new(&host.settings.name, host.settings.port, flags.waker(count + index)),
             connector: host.connector,
             tls: host.tls,
@@ -130,6 +135,21 @@ impl Sweep {
         for slot in &mut self.slots {
             slot.reset(slot.connection);
         }
+    }
+
+    /// From now on each line that is read is kept until it is told.
+    pub(crate) fn keep_lines(&mut self) {
+        self.buffers.lines = Some(Lines::default());
+    }
+
+    /// Tells the lines that were read in the last poll.
+    pub(crate) fn tell_lines(&mut self, mut told: impl FnMut(&ReadLine<'_>)) {
+        let Some(lines) = &mut self.buffers.lines else { return };
+        let hosts = &self.hosts;
+        lines.tell(|lane, line| {
+            let host = hosts.get(lane.host as usize).map_or("", |host| host.name.as_str());
+            told(&ReadLine { lane, host, line });
+        });
     }
 
     /// Names are resolved anew at the next opening.

@@ -9,7 +9,7 @@ use crate::auth::Credentials;
 use crate::callbacks::Callbacks;
 use crate::coordinator::{BatchSettings, Coordinator, MAX_LANES};
 use crate::error::Error;
-use crate::event::{Event, EventKind, Handler, Verdict};
+use crate::event::{Event, EventKind, Handler, ReadLine, Verdict};
 use crate::host::{DEFAULT_REFUSALS, Hello, Host, HostSettings, MAX_THREADS, Pipeline, split_port};
 use crate::journal::{Journal, Level};
 use crate::outcome::Report;
@@ -274,6 +274,20 @@ impl MailerBuilder {
         self
     }
 
+    /// Is told each line that a server says, as it is read: the `read` of
+    /// Net::SMTP::Bulk. Of an authentication only how many octets came.
+    ///
+    /// ```
+    /// use smtp_bulk::Mailer;
+    ///
+    /// let builder = Mailer::builder().on_read(|line| eprintln!("{line}"));
+    /// # let _ = builder;
+    /// ```
+    pub fn on_read(mut self, callback: impl FnMut(&ReadLine<'_>) + Send + 'static) -> MailerBuilder {
+        self.callbacks.on_read(Box::new(callback));
+        self
+    }
+
     /// A lane's first connection stands.
     pub fn on_connect_pass(
         self,
@@ -376,7 +390,10 @@ impl MailerBuilder {
         let journal = Arc::new(journal(self.debug, self.debug_path.as_deref(), &hosts)?);
         let settings: Vec<HostSettings> = hosts.iter().map(|host| host.settings.clone()).collect();
         let mut coordinator = Coordinator::new(settings, self.batch, Instant::now());
-        let sweep = Sweep::new(&coordinator, hosts, Arc::clone(&journal));
+        let mut sweep = Sweep::new(&coordinator, hosts, Arc::clone(&journal));
+        if self.callbacks.wants_lines() {
+            sweep.keep_lines();
+        }
         let mut watch = Watch { callbacks: self.callbacks, journal, last_trouble: None };
         let progress = coordinator.settle(Instant::now(), &mut watch);
         Ok(Mailer { coordinator, sweep, watch, progress, is_closed: false, look_at: None })

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::zeroize::{Zeroize, Zeroizing};
 
+use super::lines::Lines;
 use crate::coordinator::Lane;
 use crate::failure::Failure;
 use crate::fault::IoFault;
@@ -56,6 +57,8 @@ pub(super) struct Slot {
     pub(super) silent_at: Option<Instant>,
     /// Its flag will be raised when there is something to read.
     pub(super) listens: bool,
+    /// What has come of a line that has no end yet.
+    line: Vec<u8>,
     /// It has a place in the queue of those that are read by and by.
     pub(super) is_queued: bool,
     /// Raises the lane's flag.
@@ -75,6 +78,7 @@ impl Slot {
             unsent_from: 0,
             silent_at: None,
             listens: false,
+            line: Vec::new(),
             is_queued: false,
             waker,
         }
@@ -115,6 +119,8 @@ impl Slot {
 
 /// The buffers that all lanes borrow in turn.
 pub(super) struct Buffers {
+    /// Where somebody wants to hear them.
+    pub(super) lines: Option<Lines>,
     out: Outgoing,
     inbox: Box<[u8]>,
 }
@@ -124,7 +130,7 @@ impl Buffers {
         let mut out = Outgoing::new();
         // So that what is secret is not left behind by a buffer that grows.
         out.made().reserve(FLIGHT_BUFFER + 1024);
-        Buffers { out, inbox: vec![0; READ_BUFFER].into() }
+        Buffers { lines: None, out, inbox: vec![0; READ_BUFFER].into() }
     }
 }
 
@@ -388,6 +394,11 @@ impl Wire<'_> {
                 let is_secret = self.lane.session().may_hear_secrets();
                 if self.journal.wants(Level::WIRE) {
                     say(self.journal, self.lane, Direction::Received, bytes, is_secret);
+                }
+                match &mut self.buffers.lines {
+                    Some(lines) if is_secret => lines.withhold(self.lane.id(), bytes.len()),
+                    Some(lines) => lines.add(self.lane.id(), &mut self.slot.line, bytes),
+                    None => {}
                 }
                 self.lane.session_mut().receive(bytes, self.now);
                 if is_secret {

@@ -10,6 +10,7 @@ mod debug;
 mod delays;
 mod faults;
 mod hosts;
+mod lines;
 mod manners;
 mod net_smtp;
 mod paces;

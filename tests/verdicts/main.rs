@@ -188,6 +188,7 @@ fn the_document_names_every_event_and_code() {
         K::Pass,
         K::Fail,
         K::Hang,
+        K::GlobalHang,
     ];
     for kind in kinds {
         assert!(document.contains(&format!("| `{kind}` |")), "{kind}");
