@@ -11,6 +11,7 @@
 //!               └──── requeue ─────┘
 //! ```
 
+mod allowance;
 mod asking;
 mod barrier;
 mod compose;
@@ -37,6 +38,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
+use allowance::Allowance;
 pub use asking::NoReply;
 use barrier::Barrier;
 pub use desk::BatchSettings;
@@ -94,6 +96,7 @@ pub struct Coordinator {
     lanes: Vec<Lane>,
     desk: Desk,
     barrier: Barrier,
+    allowance: Allowance,
     muster: Muster,
     /// Memory for lists of lanes.
     spare: Vec<usize>,
@@ -137,6 +140,7 @@ impl Coordinator {
         // Where lanes take the next mail by themselves, there are some to be taken.
         let waiting = if settings.pace.is_free() { held.div_ceil(4) } else { 0 };
         let barrier = Barrier::new(settings.pace);
+        let allowance = Allowance::new(&hosts, settings.total_rate, now);
         let desk = Desk::new(settings, held + waiting, &hosts, now);
         let hosts = hosts.len();
         Coordinator {
@@ -147,6 +151,7 @@ impl Coordinator {
             lanes,
             desk,
             barrier,
+            allowance,
             hosts,
             still_at: None,
             room: 0,
@@ -404,7 +409,7 @@ impl Coordinator {
             } else if survey.must_open(now) && !self.closing {
                 self.open_lanes(now);
             } else if survey.has(Is::Poised) {
-                if self.goes_hungry(&survey) {
+                if self.goes_hungry(&survey, now) {
                     break survey;
                 }
                 self.send_contents(&survey, now, handler);
@@ -508,6 +513,7 @@ impl Coordinator {
         wake_at = earliest(wake_at, self.desk.delayed.due().filter(|_| !self.closing));
         if !self.desk.batch_running && self.desk.backlog() > 0 && survey.room > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
+            wake_at = earliest(wake_at, self.allowed_at(now));
         }
         Progress {
             batch_running: self.desk.batch_running,
@@ -515,7 +521,7 @@ impl Coordinator {
             opening: self.lanes.len() - survey.lanes(Is::Active) - survey.lanes(Is::Retired),
             untried: survey.lanes(Is::Untried),
             connected: survey.lanes(Is::Connected),
-            hungry: if self.goes_hungry(survey) { survey.lanes(Is::Poised) } else { 0 },
+            hungry: if self.goes_hungry(survey, now) { survey.lanes(Is::Poised) } else { 0 },
             wake_at,
         }
     }

@@ -5,9 +5,11 @@ use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::auth::Credentials;
 use crate::envelope::Domain;
+use crate::limits::Rate;
 use crate::reopening::{Backoff, Bounds, Retry, Sleep};
 use crate::security::{Security, Tls};
 use crate::timeouts::Timeouts;
@@ -142,6 +144,9 @@ pub struct Host {
     pub(crate) max_recipients: Option<u32>,
     pub(crate) max_refusals: Option<u32>,
     pub(crate) eight_bit_anyway: Option<bool>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) mails_per_connection: Option<u32>,
+    pub(crate) max_connection_age: Option<Duration>,
     pub(crate) security: Option<Security>,
     pub(crate) tls: Option<Tls>,
     pub(crate) credentials: Option<Credentials>,
@@ -169,6 +174,9 @@ impl Host {
             max_recipients: None,
             max_refusals: None,
             eight_bit_anyway: None,
+            rate: None,
+            mails_per_connection: None,
+            max_connection_age: None,
             security: None,
             tls: None,
             credentials: None,
@@ -316,6 +324,28 @@ impl Host {
         self
     }
 
+    /// How many mails are begun on all lanes of this host in a time. Default: no limit.
+    pub fn rate(mut self, rate: Rate) -> Host {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// How many mails one connection is given; then the lane says QUIT and is opened
+    /// anew, beside the others' mail, and nothing is held against it. What the server
+    /// states (MAILMAX of LIMITS, RFC 9422) holds where it is less. Default: as many as
+    /// the server lets it have.
+    pub fn mails_per_connection(mut self, mails: u32) -> Host {
+        self.mails_per_connection = Some(mails.max(1));
+        self
+    }
+
+    /// How long a connection is given mails; one that is older is replaced in the same
+    /// way when it has none. Default: for ever.
+    pub fn max_connection_age(mut self, age: Duration) -> Host {
+        self.max_connection_age = Some(age);
+        self
+    }
+
     /// Whether sessions are protected by TLS. Default: no.
     pub fn security(mut self, security: Security) -> Host {
         self.security = Some(security);
@@ -378,6 +408,12 @@ pub struct HostSettings {
     pub max_refusals: u32,
     /// Whether content beyond ASCII is sent without 8BITMIME, too.
     pub eight_bit_anyway: bool,
+    /// Mails begun in a time.
+    pub rate: Option<Rate>,
+    /// Mails of one connection.
+    pub mails_per_connection: Option<u32>,
+    /// How long a connection is given mails.
+    pub max_connection_age: Option<Duration>,
     /// Whether and when TLS begins.
     pub security: Security,
     /// Which certificates are accepted.
@@ -406,6 +442,9 @@ impl Default for HostSettings {
             max_recipients: None,
             max_refusals: DEFAULT_REFUSALS,
             eight_bit_anyway: false,
+            rate: None,
+            mails_per_connection: None,
+            max_connection_age: None,
             security: Security::default(),
             tls: Tls::default(),
             credentials: None,

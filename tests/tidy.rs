@@ -25,7 +25,10 @@ const LAYERS: [(&str, &[&str]); 4] = [
         ],
     ),
     ("protocol", &["auth", "failure", "inquiry", "session", "timeouts"]),
-    ("batch", &["pace", "reopening", "host", "outcome", "event", "callbacks", "summary", "coordinator"]),
+    (
+        "batch",
+        &["pace", "limits", "reopening", "host", "outcome", "event", "callbacks", "summary", "coordinator"],
+    ),
     ("io", &["transport", "tls", "sweep", "journal", "error", "mailer", "net_smtp", "sink"]),
 ];
 

@@ -34,6 +34,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         mail.begin_attempt(lane.id, lane.last_tag);
         lane.part = self.desk.part();
         lane.dealt += 1;
+        lane.begins_mail();
         lane.mails.push_back(mail);
     }
 

@@ -38,6 +38,10 @@ impl Coordinator {
         if is_held_up || self.dealable() == 0 || room == 0 {
             return false;
         }
+        let room = self.allowed(room, now);
+        if room == 0 {
+            return false;
+        }
         self.is_worth_a_deal(room) || self.linger_over().is_some_and(|at| at <= now)
     }
 
@@ -48,7 +52,7 @@ impl Coordinator {
 
     fn is_worth_a_deal(&self, room: usize) -> bool {
         let mails = self.dealable();
-        mails > 0 && (mails >= room || self.flushing || self.desk.settings.pace.is_free())
+        mails > 0 && room > 0 && (mails >= room || self.flushing || self.desk.settings.pace.is_free())
     }
 
     pub(super) fn linger_over(&self) -> Option<Instant> {
@@ -58,8 +62,9 @@ impl Coordinator {
     /// Whether lanes at a 354 wait for mails that the caller has at hand. They do
     /// so only where all others are as far, and nothing is to be restarted: no
     /// server is left waiting for what another one does.
-    pub(super) fn goes_hungry(&self, survey: &Survey) -> bool {
-        let wants_more = self.feeding && self.desk.has_room() && self.dealable() < survey.room;
+    pub(super) fn goes_hungry(&self, survey: &Survey, now: Instant) -> bool {
+        let room = self.allowed(survey.room, now);
+        let wants_more = self.feeding && self.desk.has_room() && self.dealable() < room;
         wants_more && survey.has(Is::Poised) && self.may_overlap(survey)
     }
 
@@ -80,7 +85,7 @@ impl Coordinator {
         now: Instant,
         handler: &mut H,
     ) {
-        if self.may_overlap(survey) && self.is_worth_a_deal(survey.room) {
+        if self.may_overlap(survey) && self.is_worth_a_deal(self.allowed(survey.room, now)) {
             self.end_batch(now);
             self.deal(now, handler);
         }
@@ -106,10 +111,12 @@ impl Coordinator {
         let mut free = std::mem::take(&mut self.free);
         free.clear();
         free.extend(self.muster.free());
-        for place in free.iter().copied() {
-            if let Some(lane) = self.change(place) {
-                (lane.share, lane.dealt) = (lane.depth(), 0);
-            }
+        self.open_aged(&free, now);
+        let mut left = self.allowance.left(now);
+        for place in self.in_turn(&free) {
+            let Some(lane) = self.change(place).filter(|lane| lane.is_free()) else { continue };
+            let (host, depth) = (lane.id.host, lane.depth());
+            lane.share = left.as_mut().map_or(depth, |left| left.grant(host, depth));
         }
         self.deal_retries(&free, now, handler);
         self.share_out(&free, self.desk.fresh());
@@ -118,7 +125,9 @@ impl Coordinator {
         for place in free.iter().copied() {
             let Some(lane) = self.lanes.get_mut(place) else { continue };
             lane.share = 0;
-            dealt += usize::from(std::mem::take(&mut lane.dealt) > 0);
+            let mails = std::mem::take(&mut lane.dealt);
+            dealt += usize::from(mails > 0);
+            self.allowance.take(lane.id.host, mails, now);
         }
         if self.desk.settings.pace.is_free() {
             self.desk.summary.batches += dealt as u64;
@@ -127,6 +136,16 @@ impl Coordinator {
         self.desk.batch_running &= dealt > 0;
         self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
         self.free = free;
+    }
+
+    /// Lanes whose connections have stood for long enough are opened anew, as planned.
+    fn open_aged(&mut self, free: &[usize], now: Instant) {
+        for place in free.iter().copied() {
+            let is_aged = self.lanes.get(place).is_some_and(|lane| lane.is_aged(now) && !lane.is_poised);
+            if let Some(lane) = self.change(place).filter(|_| is_aged) {
+                lane.reopen(now, now);
+            }
+        }
     }
 
     /// What finds no room keeps its place. What would fare better on lanes that have

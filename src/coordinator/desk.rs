@@ -16,6 +16,7 @@ use super::manners::{Lesson, Manners};
 use crate::event::{Handler, Verdict};
 use crate::failure::Failure;
 use crate::host::{HostSettings, LaneId};
+use crate::limits::Rate;
 use crate::message::Message;
 use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
 use crate::pace::Pace;
@@ -56,6 +57,8 @@ pub struct BatchSettings {
     pub global_timeout: Option<Duration>,
     /// After how long a short batch runs by itself. Default: never.
     pub linger: Option<Duration>,
+    /// How many mails are begun in a time, over all hosts. Default: no limit.
+    pub total_rate: Option<Rate>,
     /// Who waits for whom. Default: all for all.
     pub pace: Pace,
     /// Seeds the jitter of back-off.
@@ -72,6 +75,7 @@ impl Default for BatchSettings {
             max_delayed: None,
             global_timeout: None,
             linger: None,
+            total_rate: None,
             pace: Pace::default(),
             seed: 0,
         }

@@ -350,7 +350,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             if said != SessionVerdict::Default || !is_fit || is_short {
                 break is_short;
             }
-            if self.lane.is_worn() {
+            let is_done = self.lane.mails.is_empty() && !self.lane.owes_dot;
+            let is_at_its_end = self.lane.is_used_up() || self.lane.is_aged(self.now);
+            if self.lane.is_worn() || (is_done && is_at_its_end) {
                 // Planned, and not held against the lane.
                 self.release(false);
                 return self.lane.reopen(self.now, self.now);
@@ -378,6 +380,13 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     /// Carries out a session verdict; no mail is in hand.
     pub(super) fn act(&mut self, verdict: SessionVerdict, setback: Setback) {
+        self.obey(verdict, setback);
+        if self.lane.standing == Standing::Active && self.lane.is_used_up() {
+            self.lane.reopen(self.now, self.now);
+        }
+    }
+
+    fn obey(&mut self, verdict: SessionVerdict, setback: Setback) {
         use SessionVerdict as V;
         let usable = self.lane.session.is_usable();
         let verdict = match verdict {

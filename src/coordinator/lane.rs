@@ -16,6 +16,7 @@ use crate::host::HostSettings;
 use crate::host::LaneId;
 use crate::reopening::Setbacks;
 use crate::session::{MailTag, Session};
+use crate::timeouts::after;
 
 /// Where a lane stands, as its user sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,6 +92,10 @@ pub struct Lane {
     /// The server waits for a content, of which it is not decided yet whether the
     /// next mail's envelope goes with it.
     pub(super) is_poised: bool,
+    /// Mails that it was dealt on this connection.
+    begun: u32,
+    /// When this connection was made.
+    opened_at: Option<Instant>,
     /// Mails that were refused on this connection in flights of whole transactions.
     pub(super) refusals: u32,
     /// The server waits for a content that nobody would get.
@@ -146,6 +151,8 @@ impl Lane {
             style: Style::Single,
             style_before: Style::Single,
             is_poised: false,
+            begun: 0,
+            opened_at: None,
             refusals: 0,
             owes_dot: false,
             is_short: false,
@@ -226,6 +233,11 @@ impl Lane {
         self.last_tag
     }
 
+    /// How many mails it was dealt on its connection.
+    pub fn mails_begun(&self) -> u32 {
+        self.begun
+    }
+
     /// Whether it goes on with its mails by itself: a straggler, or the pace is free.
     pub fn is_alone(&self) -> bool {
         self.part == Part::Alone
@@ -271,6 +283,7 @@ impl Lane {
     pub fn connected(&mut self, local: Option<IpAddr>, now: Instant) {
         assert!(self.link == Link::Dialling, "connected without dialling");
         self.link = Link::Up;
+        self.opened_at = Some(now);
         self.session.open(self.host.hello_from(local), now);
     }
 
@@ -297,6 +310,7 @@ impl Lane {
         self.is_poised = false;
         self.owes_dot = false;
         self.refusals = 0;
+        (self.begun, self.opened_at) = (0, None);
         (self.style, self.style_before) = (Style::Single, Style::Single);
         self.bytes += self.session.bytes_written();
         self.session.close();
@@ -378,7 +392,7 @@ impl Lane {
 
     /// Whether its connection can go on after it has sat out.
     pub(super) fn is_rejoinable(&self) -> bool {
-        self.link == Link::Up && self.session.is_usable()
+        self.link == Link::Up && self.session.is_usable() && !self.is_used_up()
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -388,7 +402,8 @@ impl Lane {
     /// Whether it can be dealt a mail.
     pub(super) fn is_free(&self) -> bool {
         let is_idle = self.mails.is_empty() && self.session.is_usable() && !self.owes_dot;
-        self.standing == Standing::Active && self.link == Link::Up && (is_idle || self.is_poised)
+        let is_up = self.standing == Standing::Active && self.link == Link::Up;
+        is_up && (is_idle || self.is_poised) && !self.is_used_up()
     }
 
     /// Whether it can be dealt another mail in the current deal.
@@ -399,7 +414,7 @@ impl Lane {
     /// How many mails a deal may give it: where some were refused, no more than fit
     /// into a flight.
     pub(super) fn depth(&self) -> u32 {
-        let depth = self.host.depth.max(1);
+        let depth = self.host.depth.max(1).min(self.mails_left());
         if self.refusals > 0 { depth.min(self.most_together()) } else { depth }
     }
 
@@ -407,6 +422,30 @@ impl Lane {
     pub(super) fn most_together(&self) -> u32 {
         let left = self.host.max_refusals.saturating_sub(self.refusals);
         if self.host.is_lmtp { u32::MAX } else { left.max(1) }
+    }
+
+    /// It is dealt one more mail.
+    pub(super) fn begins_mail(&mut self) {
+        self.begun = self.begun.saturating_add(1);
+    }
+
+    /// How many more mails its connection may have: the less of what is set and what the
+    /// server states (MAILMAX, RFC 9422 §4).
+    fn mails_left(&self) -> u32 {
+        let stated = self.session.extensions().mails_limit();
+        let least = stated.into_iter().chain(self.host.mails_per_connection).min();
+        least.map_or(u32::MAX, |least| least.max(1).saturating_sub(self.begun))
+    }
+
+    /// Whether its connection may have no more mails.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.mails_left() == 0
+    }
+
+    /// Whether its connection has stood for as long as it may.
+    pub(super) fn is_aged(&self, now: Instant) -> bool {
+        let limit = self.host.max_connection_age;
+        self.opened_at.zip(limit).is_some_and(|(at, limit)| now >= after(at, limit))
     }
 
     /// A flight is over, or another one is put together.

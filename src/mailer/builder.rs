@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::event::{Event, EventKind, Handler, ReadLine, Verdict};
 use crate::host::{DEFAULT_REFUSALS, Hello, Host, HostSettings, MAX_THREADS, Pipeline, split_port};
 use crate::journal::{Journal, Level};
+use crate::limits::Rate;
 use crate::outcome::Report;
 use crate::pace::Pace;
 use crate::reopening::{Backoff, Retry, Sleep};
@@ -124,6 +125,28 @@ impl MailerBuilder {
     /// [`Host::eight_bit_anyway`].
     pub fn eight_bit_anyway(self, is_sent: bool) -> MailerBuilder {
         self.default_of(|host| host.eight_bit_anyway(is_sent))
+    }
+
+    /// How many mails are begun on each host in a time: see [`Host::rate`].
+    pub fn rate(self, rate: Rate) -> MailerBuilder {
+        self.default_of(|host| host.rate(rate))
+    }
+
+    /// How many mails are begun in a time over all hosts, whose own rates hold besides.
+    /// Default: no limit.
+    pub fn total_rate(mut self, rate: Rate) -> MailerBuilder {
+        self.batch.total_rate = Some(rate);
+        self
+    }
+
+    /// How many mails one connection is given: see [`Host::mails_per_connection`].
+    pub fn mails_per_connection(self, mails: u32) -> MailerBuilder {
+        self.default_of(|host| host.mails_per_connection(mails))
+    }
+
+    /// How long a connection is given mails: see [`Host::max_connection_age`].
+    pub fn max_connection_age(self, age: Duration) -> MailerBuilder {
+        self.default_of(|host| host.max_connection_age(age))
     }
 
     /// How long to wait before a lane is opened again.
@@ -368,6 +391,9 @@ impl MailerBuilder {
         if hosts.is_empty() {
             return Err(host_error("", "no host was given"));
         }
+        if let Some(problem) = self.batch.total_rate.and_then(Rate::problem) {
+            return Err(Error::Setting { name: "total_rate", problem });
+        }
         if let Some(problem) = self.batch.pace.problem() {
             return Err(Error::Setting { name: "pace", problem });
         }
@@ -468,6 +494,10 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
     if let Some(credentials) = &credentials {
         check_credentials(credentials, security).map_err(|problem| wrong(&problem))?;
     }
+    let rate = host.rate.or(defaults.rate);
+    if let Some(problem) = rate.and_then(Rate::problem) {
+        return Err(wrong(problem));
+    }
     let sources = if host.local_addresses.is_empty() { defaults } else { &host };
     Ok(HostSettings {
         name: name.to_owned(),
@@ -486,6 +516,9 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
         eight_bit_anyway: host.eight_bit_anyway.or(defaults.eight_bit_anyway).unwrap_or(false),
         retry: host.retry.or(defaults.retry),
         sleep: host.sleep.or(defaults.sleep).unwrap_or_default(),
+        rate,
+        mails_per_connection: host.mails_per_connection.or(defaults.mails_per_connection),
+        max_connection_age: host.max_connection_age.or(defaults.max_connection_age),
         backoff: host.backoff.clone().or_else(|| defaults.backoff.clone()).unwrap_or_default(),
         security,
         tls: host.tls.clone().or_else(|| defaults.tls.clone()).unwrap_or_default(),

@@ -602,6 +602,10 @@ impl Effects {
     ) {
         let before = self.before[index];
         let is_same = lane.connection() == before.connection && !lane.session().is_leaving();
+        if before.may_be_replaced && !is_same && !self.models[index].retired {
+            self.models[index].most_dials += 1;
+            return forget(&mut self.models[index]);
+        }
         let Some(seen) = own.last() else {
             let healthy = before.is_up && !before.has_failed && !before.is_spent;
             // One that is worn is given up when it would say something again.

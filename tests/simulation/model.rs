@@ -65,6 +65,8 @@ pub struct Before {
     pub held: usize,
     pub latest: MailTag,
     pub is_alone: bool,
+    /// Its connection may be given up as planned.
+    pub may_be_replaced: bool,
 }
 
 impl Before {
@@ -89,8 +91,15 @@ impl Before {
             held: lane.held(),
             latest: lane.latest_mail(),
             is_alone: lane.is_alone(),
+            may_be_replaced: is_up && is_at_its_end(lane),
         }
     }
+}
+
+fn is_at_its_end(lane: &Lane) -> bool {
+    let stated = lane.session().extensions().mails_limit();
+    let most = stated.into_iter().chain(lane.host().mails_per_connection).min();
+    most.is_some_and(|most| lane.mails_begun() >= most) || lane.host().max_connection_age.is_some()
 }
 
 /// A lane and its host's credentials after a settle.

@@ -11,8 +11,8 @@ use smtp_bulk::coordinator::BatchSettings;
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::parameters::{Body, EnvelopeId, MailParameters, Notify, RecipientParameters, Ret};
 use smtp_bulk::{
-    Backoff, Content, Envelope, EventKind, Hello, Message, Pace, Pipeline, Retry, Security, Sleep, Step,
-    Timeouts, Verdict,
+    Backoff, Content, Envelope, EventKind, Hello, Message, Pace, Pipeline, Rate, Retry, Security, Sleep,
+    Step, Timeouts, Verdict,
 };
 
 use super::accounts::Account;
@@ -192,6 +192,8 @@ impl Plan {
         }
         plan.settings.pace = pace(paces);
         plan.hosts.iter_mut().for_each(|host| grow_patient(paces, host));
+        plan.hosts.iter_mut().for_each(|host| limit(paces, host));
+        plan.settings.total_rate = (paces.u8(0..8) == 0).then(|| rate(paces));
         if paces.u8(0..4) == 0 && !plan.faultless {
             plan.settings.global_timeout = Some(Duration::from_millis(paces.u64(1..20_000)));
         }
@@ -362,6 +364,18 @@ fn pace(random: &mut Rng) -> Pace {
             grace: Duration::from_millis(if random.bool() { 0 } else { random.u64(1..2_000) }),
         },
     }
+}
+
+/// Limits of what a host and its connections are given, in some of the runs.
+fn limit(random: &mut Rng, host: &mut HostSettings) {
+    host.rate = (random.u8(0..6) == 0).then(|| rate(random));
+    host.mails_per_connection = (random.u8(0..6) == 0).then(|| random.u32(1..5));
+    host.max_connection_age = (random.u8(0..8) == 0).then(|| Duration::from_millis(random.u64(1..20_000)));
+}
+
+fn rate(random: &mut Rng) -> Rate {
+    let rate = Rate::per_second(0.2 + 20.0 * random.f64()).burst(random.u32(1..6));
+    if random.bool() { rate } else { rate.warm_up(Duration::from_millis(random.u64(1..20_000))) }
 }
 
 /// Bounds by cause, and a least wait, in some of the runs.

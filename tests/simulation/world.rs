@@ -9,7 +9,7 @@ use fastrand::Rng;
 use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress};
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::session::MailTag;
-use smtp_bulk::{Failure, Message, Pace, Step};
+use smtp_bulk::{Failure, Message, Pace, Rate, Step};
 
 use super::callbacks::{Callbacks, Misstep, Panicked};
 use super::effects::Effects;
@@ -55,6 +55,9 @@ pub struct World {
     faultless: bool,
     abandons: bool,
     most_delayed: Option<usize>,
+    /// The limits of each host and, last, of all; and when how many mails were begun.
+    rates: Vec<Option<Rate>>,
+    begun: Vec<Vec<(Duration, u32)>>,
     flies: bool,
     feeds: bool,
     epoch: Instant,
@@ -128,6 +131,8 @@ impl World {
             revivals: plan.revivals,
             faultless: plan.faultless,
             abandons: plan.abandons,
+            rates: hosts.iter().map(|host| host.rate).chain([settings.total_rate]).collect(),
+            begun: vec![Vec::new(); hosts.len() + 1],
             most_delayed: if settings.retry_delay.is_zero() { Some(0) } else { settings.max_delayed },
             flies: plan.flies,
             feeds: plan.feeds,
@@ -471,7 +476,14 @@ impl World {
         self.unsettled = if is_left { self.unsettled + 1 } else { 0 };
         assert!(self.unsettled < 2, "settle leaves something to settle");
         for ((lane, wire), latest) in lanes.iter().zip(&mut self.wires).zip(latest) {
-            if lane.held() > 0 && (new_batch || lane.latest_mail() != latest) {
+            let dealt = lane.latest_mail().0.wrapping_sub(latest.0);
+            if dealt > 0 {
+                let host = lane.id().host as usize;
+                let all = self.begun.len() - 1;
+                self.begun[host].push((self.now, dealt));
+                self.begun[all].push((self.now, dealt));
+            }
+            if lane.held() > 0 && (new_batch || dealt > 0) {
                 wire.flights = 0;
             }
             wire.settled(lane);
@@ -503,6 +515,22 @@ impl World {
         });
     }
 
+    /// In no window are more mails begun than burst + rate × its length.
+    fn check_rates(&self) {
+        for (begun, rate) in self.begun.iter().zip(&self.rates) {
+            let Some(rate) = rate else { continue };
+            let (per_second, burst) = (rate.mails_per_second(), f64::from(rate.most_at_once()));
+            for (first, (from, _)) in begun.iter().enumerate() {
+                let mut count = 0;
+                for (to, mails) in begun.iter().skip(first) {
+                    count += mails;
+                    let most = burst + per_second * (*to - *from).as_secs_f64();
+                    assert!(f64::from(count) <= most + 0.01, "{count} mails in {:?}: {rate:?}", *to - *from);
+                }
+            }
+        }
+    }
+
     // ---- the end ----------------------------------------------------------
 
     fn audit(mut self) -> Effort {
@@ -524,6 +552,7 @@ impl World {
             wire.hang_up(&mut scene);
             quits += wire.quits;
         }
+        self.check_rates();
         self.truth.audit(self.faultless);
         let summary = self.coordinator.summary(self.instant());
         self.truth.audit_counts(&summary);

@@ -1,0 +1,250 @@
+//! How much may be sent at a time, by number and by time.
+
+use std::time::{Duration, Instant};
+
+use crate::timeouts::after;
+
+/// Where a warm-up begins, as a share of the whole rate.
+const COLD: f64 = 0.1;
+
+/// A count this much below a whole number is that number: a wait is not prolonged for
+/// what is lost in rounding.
+const ROUNDING: f64 = 1e-6;
+
+/// Mails that may be begun in a time: a token bucket. In any time *t* no more than
+/// burst + rate × *t* are.
+///
+/// ```
+/// use smtp_bulk::{Host, Rate};
+/// use std::time::Duration;
+///
+/// // A new address is known to nobody: ten minutes to get from 5 to 50 mails a second.
+/// let rate = Rate::per_second(50.0).burst(10).warm_up(Duration::from_secs(600));
+/// let host = Host::new("mx.example.org").rate(rate);
+/// # let _ = host;
+/// ```
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Rate {
+    per_second: f64,
+    burst: u32,
+    warm_up: Duration,
+}
+
+impl Rate {
+    /// So many mails a second; less than one is fine. The burst is what comes in one
+    /// second, and at least one mail.
+    pub fn per_second(mails: f64) -> Rate {
+        let burst = if mails.is_finite() { mails.ceil().clamp(1.0, f64::from(u32::MAX)) } else { 1.0 };
+        // Within the bounds of a `u32` by now.
+        Rate { per_second: mails, burst: burst as u32, warm_up: Duration::ZERO }
+    }
+
+    /// So many mails a minute.
+    pub fn per_minute(mails: f64) -> Rate {
+        Rate::per_second(mails / 60.0)
+    }
+
+    /// So many mails an hour.
+    pub fn per_hour(mails: f64) -> Rate {
+        Rate::per_second(mails / 3600.0)
+    }
+
+    /// How many mails may be begun at once when there were none for a while; at least
+    /// one.
+    pub fn burst(mut self, mails: u32) -> Rate {
+        self.burst = mails.max(1);
+        self
+    }
+
+    /// How long it takes, from the first mail on, to get from a tenth of the rate to the
+    /// whole. The first burst is of one mail then. Default: no time at all.
+    pub fn warm_up(mut self, time: Duration) -> Rate {
+        self.warm_up = time;
+        self
+    }
+
+    /// The whole rate.
+    pub fn mails_per_second(self) -> f64 {
+        self.per_second
+    }
+
+    /// The burst.
+    pub fn most_at_once(self) -> u32 {
+        self.burst
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn problem(self) -> Option<&'static str> {
+        let is_fine = self.per_second.is_finite() && self.per_second > 0.0;
+        (!is_fine).then_some("a rate is above 0 mails, and not without end")
+    }
+}
+
+/// What is left of a rate.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    rate: Rate,
+    tokens: f64,
+    /// When the tokens were counted.
+    at: Instant,
+    /// When the first mail was begun.
+    begun: Option<Instant>,
+}
+
+impl Bucket {
+    /// A full one, but with a warm-up to come it has one token.
+    pub(crate) fn new(rate: Rate, now: Instant) -> Bucket {
+        let tokens = if rate.warm_up.is_zero() { f64::from(rate.burst) } else { 1.0 };
+        Bucket { rate, tokens, at: now, begun: None }
+    }
+
+    /// How many mails may be begun now.
+    pub(crate) fn left(&self, now: Instant) -> usize {
+        // Never below zero, nor above a `u32`.
+        (self.tokens_at(now) + ROUNDING) as usize
+    }
+
+    /// So many are begun.
+    pub(crate) fn take(&mut self, mails: usize, now: Instant) {
+        self.tokens = self.tokens_at(now) - mails as f64;
+        self.at = self.at.max(now);
+        self.begun.get_or_insert(now);
+    }
+
+    /// When the next one may be begun at the latest, where none may now.
+    pub(crate) fn next_at(&self, now: Instant) -> Option<Instant> {
+        if self.left(now) > 0 {
+            return None;
+        }
+        let seconds = (1.0 - self.tokens_at(now)) / self.speed(now);
+        let wait = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        Some(after(now, wait))
+    }
+
+    fn tokens_at(&self, now: Instant) -> f64 {
+        let time = now.saturating_duration_since(self.at).as_secs_f64();
+        // A speed that grows evenly is in the mean what it is half-way.
+        let mean = (self.speed(self.at) + self.speed(now)) / 2.0;
+        let is_within = self.warmth(self.at) < 1.0 && self.warmth(now) >= 1.0;
+        let gained = if is_within { self.gained_while_warming(now) } else { mean * time };
+        (self.tokens + gained).min(f64::from(self.rate.burst))
+    }
+
+    /// What is gained where the warm-up ends between the last time and now.
+    fn gained_while_warming(&self, now: Instant) -> f64 {
+        let Some(begun) = self.begun else { return 0.0 };
+        let end = after(begun, self.rate.warm_up);
+        let warming = end.saturating_duration_since(self.at).as_secs_f64();
+        let warm = now.saturating_duration_since(end).as_secs_f64();
+        (self.speed(self.at) + self.rate.per_second) / 2.0 * warming + self.rate.per_second * warm
+    }
+
+    /// Mails a second at that time.
+    fn speed(&self, at: Instant) -> f64 {
+        self.rate.per_second * (COLD + (1.0 - COLD) * self.warmth(at))
+    }
+
+    /// How far the warm-up is, from 0 to 1.
+    fn warmth(&self, at: Instant) -> f64 {
+        let whole = self.rate.warm_up.as_secs_f64();
+        let passed = self.begun.map_or(0.0, |begun| at.saturating_duration_since(begun).as_secs_f64());
+        if whole > 0.0 { (passed / whole).min(1.0) } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// When mails are begun by somebody who always has one, within a time.
+    fn begun(rate: Rate, time: Duration) -> Vec<Duration> {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(rate, start);
+        let (mut now, mut begun) = (start, Vec::new());
+        while now < start + time {
+            match bucket.next_at(now) {
+                Some(at) => {
+                    assert!(at > now, "no wait");
+                    now = at;
+                }
+                None => {
+                    bucket.take(1, now);
+                    begun.push(now - start);
+                }
+            }
+        }
+        begun
+    }
+
+    /// In no window are there more than burst + rate × its length.
+    fn check_windows(begun: &[Duration], per_second: f64, burst: u32) {
+        for (first, from) in begun.iter().enumerate() {
+            for (last, to) in begun.iter().enumerate().skip(first) {
+                let most = f64::from(burst) + per_second * (*to - *from).as_secs_f64();
+                assert!(
+                    (last - first + 1) as f64 <= most + 0.001,
+                    "{} in {:?}",
+                    last - first + 1,
+                    *to - *from
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_window_has_more_than_its_burst_and_its_rate() {
+        for (per_second, burst) in [(10.0, 1), (10.0, 7), (0.5, 3), (333.0, 20), (3.7, 2)] {
+            let begun = begun(Rate::per_second(per_second).burst(burst), 10 * SECOND);
+            check_windows(&begun, per_second, burst);
+            let expected = f64::from(burst) + per_second * 10.0;
+            assert!((begun.len() as f64 - expected).abs() <= 1.5, "{} of {expected}", begun.len());
+        }
+    }
+
+    #[test]
+    fn what_is_not_used_is_saved_up_to_the_burst() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Rate::per_second(10.0).burst(5), start);
+        assert_eq!(bucket.left(start), 5);
+        bucket.take(5, start);
+        assert_eq!(bucket.left(start + SECOND / 10), 1);
+        assert_eq!(bucket.left(start + SECOND / 5), 2);
+        assert_eq!(bucket.left(start + 3600 * SECOND), 5);
+    }
+
+    #[test]
+    fn a_warm_up_begins_with_a_tenth_and_grows() {
+        let rate = Rate::per_second(100.0).burst(5).warm_up(100 * SECOND);
+        let begun = begun(rate, 150 * SECOND);
+        check_windows(&begun, 100.0, 5);
+        let within = |from: u32, to: u32| {
+            begun.iter().filter(|at| (from * SECOND..to * SECOND).contains(at)).count() as f64
+        };
+        for (from, to, expected) in [(0, 10, 145.0), (45, 55, 550.0), (90, 100, 955.0), (110, 120, 1_000.0)] {
+            let count = within(from, to);
+            assert!((count - expected).abs() <= 0.03 * expected, "{count} from {from} to {to}");
+        }
+        assert_eq!(begun.first(), Some(&Duration::ZERO));
+        assert!(begun.get(1) > Some(&(SECOND / 20)), "no burst at the beginning");
+    }
+
+    #[test]
+    fn the_end_of_a_warm_up_is_met_wherever_it_falls() {
+        let rate = Rate::per_second(10.0).burst(1_000).warm_up(10 * SECOND);
+        let start = Instant::now();
+        let mut bucket = Bucket::new(rate, start);
+        bucket.take(1, start);
+        // 10 s at 5.5 in the mean, and 10 s at 10.
+        assert_eq!(bucket.left(start + 20 * SECOND), 155);
+    }
+
+    #[test]
+    fn a_rate_is_a_number_above_0() {
+        assert!(Rate::per_hour(1.0).problem().is_none());
+        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(Rate::per_second(wrong).problem().is_some());
+        }
+    }
+}
