@@ -2,23 +2,31 @@
 
 use crate::event::{Event, EventKind, Handler, ReadLine, Verdict, consult};
 use crate::outcome::Report;
+use crate::steps::StepTaken;
 
 type Callback = Box<dyn FnMut(&Event<'_>) -> Verdict + Send>;
 type OnReport = Box<dyn FnMut(Report<'_>) + Send>;
 type OnRead = Box<dyn FnMut(&ReadLine<'_>) + Send>;
+type OnStep = Box<dyn FnMut(&StepTaken<'_>) + Send>;
 
 /// Closures that decide; an event without one goes to the base handler.
 pub(crate) struct Callbacks {
     by_kind: [Option<Callback>; EventKind::COUNT],
     on_report: Option<OnReport>,
     on_read: Option<OnRead>,
+    on_step: Option<OnStep>,
     base: Box<dyn Handler + Send>,
 }
 
 impl Default for Callbacks {
     fn default() -> Callbacks {
-        let by_kind = std::array::from_fn(|_| None);
-        Callbacks { by_kind, on_report: None, on_read: None, base: Box::new(()) }
+        Callbacks {
+            by_kind: std::array::from_fn(|_| None),
+            on_report: None,
+            on_read: None,
+            on_step: None,
+            base: Box::new(()),
+        }
     }
 }
 
@@ -48,6 +56,10 @@ impl Callbacks {
         }
     }
 
+    pub(crate) fn on_step(&mut self, callback: OnStep) {
+        self.on_step = Some(callback);
+    }
+
     pub(crate) fn base(&mut self, handler: Box<dyn Handler + Send>) {
         self.base = handler;
     }
@@ -69,6 +81,17 @@ impl Callbacks {
         match &mut self.on_report {
             Some(callback) => callback(report),
             None => self.base.report(report),
+        }
+    }
+
+    pub(crate) fn wants_steps(&self) -> bool {
+        self.on_step.is_some() || self.base.wants_steps()
+    }
+
+    pub(crate) fn step_taken(&mut self, taken: &StepTaken<'_>) {
+        match &mut self.on_step {
+            Some(callback) => callback(taken),
+            None => self.base.step_taken(taken),
         }
     }
 }
@@ -122,5 +145,52 @@ mod tests {
         assert_eq!(callbacks.ask(&event(EventKind::ConnectPass)), Verdict::RETIRE);
         assert_eq!(callbacks.ask(&event(EventKind::Fail)), Verdict::BENCH);
         assert_eq!(callbacks.ask(&event(EventKind::Pass)), Verdict::DEFAULT);
+    }
+
+    /// Counts steps.
+    struct Looking(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+    impl Handler for Looking {
+        fn wants_steps(&self) -> bool {
+            true
+        }
+        fn step_taken(&mut self, _: &StepTaken<'_>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn steps_are_told_to_the_closure_or_else_to_the_base() {
+        let now = std::time::Instant::now();
+        let step = StepTaken {
+            lane: LaneId { host: 0, thread: 3 },
+            host: "mx.example",
+            batch: 7,
+            step: Step::Mail,
+            last_step: Step::Data,
+            mails: 1,
+            began: now,
+            over: now + Duration::from_millis(12),
+            judged: now + Duration::from_millis(15),
+            end: crate::steps::StepEnd::Passed,
+            is_in_batch: true,
+            is_reopening: false,
+        };
+        let said = "mx.example:3 MAIL to DATA of batch 7 took 12ms, waited 3ms: passed";
+        assert_eq!(step.to_string(), said);
+        let count = || std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
+        let (base, closure) = (count(), count());
+        let mut callbacks = Callbacks::default();
+        assert!(!callbacks.wants_steps());
+        callbacks.base(Box::new(Looking(base.clone())));
+        assert!(callbacks.wants_steps());
+        callbacks.step_taken(&step);
+        let mut looking = Looking(closure.clone());
+        callbacks.base(Box::new(()));
+        callbacks.on_step(Box::new(move |taken| looking.step_taken(taken)));
+        assert!(callbacks.wants_steps());
+        callbacks.step_taken(&step);
+        let told = [base, closure].map(|count| count.load(std::sync::atomic::Ordering::SeqCst));
+        assert_eq!(told, [1, 1]);
     }
 }

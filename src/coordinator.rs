@@ -30,6 +30,7 @@ mod opening;
 mod recipients;
 mod renewing;
 mod standstill;
+mod steps;
 mod terms;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::message::Message;
 use crate::outcome::{ClientReason, Report};
 use crate::reply::Reply;
 use crate::session::Step;
+use crate::steps::StepTaken;
 
 /// Which callback an event belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -410,6 +411,17 @@ pub trait Handler {
     /// A message's outcome is final: called once for each message that is not
     /// returned to the caller by an error.
     fn report(&mut self, _report: Report<'_>) {}
+    /// Whether there is something to be told of steps. It is asked when a step is to be
+    /// judged, and where it says no nothing is put together. A mailer asks once before it
+    /// connects, too: told yes, it listens to all connections at the same time, which
+    /// costs some system calls a reply, so that a reply is read when it comes, and not when
+    /// its lane's turn does.
+    fn wants_steps(&self) -> bool {
+        false
+    }
+    /// A lane has taken a step, which is judged next: its events follow. There is nothing to
+    /// decide.
+    fn step_taken(&mut self, _taken: &StepTaken<'_>) {}
 }
 
 /// Has no opinion on anything.

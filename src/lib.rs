@@ -89,6 +89,7 @@ mod security;
 pub mod session;
 #[cfg(feature = "sink")]
 pub mod sink;
+mod steps;
 mod stuffing;
 mod summary;
 mod sweep;
@@ -123,6 +124,7 @@ pub use sasl;
 pub use secrecy;
 pub use security::{Security, Tls, TlsFault, TlsProblem, TlsVersion, UnknownSecurity};
 pub use session::Step;
+pub use steps::{StepEnd, StepTaken};
 pub use summary::{HostSummary, Summary, Tally};
 pub use timeouts::Timeouts;
 pub use transport::{Route, Target};

@@ -25,6 +25,7 @@ mod opening;
 mod receiving;
 mod replies;
 mod sending;
+mod watched;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -155,6 +156,8 @@ pub struct Session {
     active_at: Option<Instant>,
     /// Since when the server has had time for the awaited reply.
     waiting_since: Option<Instant>,
+    /// When octets were moved last, or a failure was noticed; `None` when nobody said.
+    moved_at: Option<Instant>,
 }
 
 impl Session {
@@ -197,6 +200,7 @@ impl Session {
             began: None,
             active_at: None,
             waiting_since: None,
+            moved_at: None,
         }
     }
 
@@ -220,6 +224,7 @@ impl Session {
 
     /// The connection ended, broke, or could not be written to.
     pub fn lost(&mut self, failure: Failure) {
+        self.moved_at = self.moved_at.filter(|_| self.failure.is_some());
         self.fail(failure);
     }
 
@@ -236,6 +241,7 @@ impl Session {
         } else {
             Failure::TimedOut { after }
         });
+        self.moved_at = Some(now);
     }
 
     // ---- state ------------------------------------------------------------

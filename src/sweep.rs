@@ -66,6 +66,8 @@ pub(crate) struct Sweep {
     slots: Vec<Slot>,
     hosts: Vec<HostLink>,
     pace: Pace,
+    /// Every reply is read when it comes, and none in an order.
+    listens_to_all: bool,
     flags: Arc<Flags>,
     turns: Turns,
     journal: Arc<Journal>,
@@ -106,6 +108,7 @@ impl Sweep {
             slots,
             hosts: hosts.into_iter().enumerate().map(link).collect(),
             pace: coordinator.pace(),
+            listens_to_all: false,
             flags,
             turns: Turns::new(count),
             journal,
@@ -128,6 +131,11 @@ impl Sweep {
     /// A settle has been made: sessions may have new flights.
     pub(crate) fn settled(&mut self) {
         self.settled = true;
+    }
+
+    /// Somebody wants to know when each reply came.
+    pub(crate) fn listen_to_all(&mut self) {
+        self.listens_to_all = true;
     }
 
     /// Closes every connection.
@@ -263,8 +271,10 @@ impl Sweep {
         let has_news = lane.is_waited_for() || lane.session().wants_write() || !is_heard;
         let has_served = lane.link() == Link::Up && !lane.session().is_over() && has_news;
         if has_served {
-            let in_queue = self.pace.is_free() && lane.is_alone();
-            let in_order = lane.is_waited_for() || in_queue;
+            let in_queue = self.pace.is_free() && lane.is_alone() && !self.listens_to_all;
+            let in_order = (lane.is_waited_for() && !self.listens_to_all) || in_queue;
+            // The flights before it took their time, and its reply may be there at once.
+            let now = if self.listens_to_all { Instant::now() } else { now };
             self.serve(lane, index, now, in_order);
             let is_busy = lane.session().wants_write() || self.slots.get(index).is_some_and(Slot::is_busy);
             if in_queue && !is_busy {

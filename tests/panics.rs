@@ -215,6 +215,15 @@ fn a_panic_at_a_pass_loses_no_mail() {
 }
 
 #[test]
+fn a_panic_of_one_who_only_looks_loses_no_mail() {
+    each_way("step", |_| {
+        let refuse = Fault::new(At::Rcpt, Misdeed::refuse(550, "no")).times(2);
+        let plan = |builder: MailerBuilder, trap: Trap| builder.on_step(move |_| trap.spring());
+        (Ground::new(keeping().fault(refuse), LANES, false, plan), messages(0, 10))
+    });
+}
+
+#[test]
 fn a_panic_at_a_refusal_loses_no_mail() {
     let steps = [
         (At::Mail, Step::Mail),

@@ -27,7 +27,18 @@ const LAYERS: [(&str, &[&str]); 4] = [
     ("protocol", &["auth", "failure", "inquiry", "session", "timeouts"]),
     (
         "batch",
-        &["pace", "limits", "reopening", "host", "outcome", "event", "callbacks", "summary", "coordinator"],
+        &[
+            "pace",
+            "limits",
+            "reopening",
+            "host",
+            "outcome",
+            "event",
+            "steps",
+            "callbacks",
+            "summary",
+            "coordinator",
+        ],
     ),
     ("io", &["transport", "tls", "sweep", "journal", "error", "mailer", "net_smtp", "sink"]),
 ];

@@ -10,7 +10,9 @@ use smol::future::block_on;
 use smtp_bulk::coordinator::{BatchSettings, Coordinator, Lane, Link};
 use smtp_bulk::host::HostSettings;
 use smtp_bulk::sink::{Keep, Sink};
-use smtp_bulk::{Content, Envelope, Handler, Host, Mailer, Message, Report, Step, Template, Verdict};
+use smtp_bulk::{
+    Content, Envelope, Handler, Host, Mailer, Message, Report, Step, StepTaken, Template, Verdict,
+};
 
 const TEXT: &str = "Subject: hello\r\n\r\n.A dot in front, a bare line end\nand a last line without one";
 
@@ -34,12 +36,22 @@ fn messages(count: usize) -> Vec<Message> {
 }
 
 /// Keeps the messages that it is given, so that giving them up is not counted either.
-struct Keeper(Vec<Message>);
+struct Keeper {
+    messages: Vec<Message>,
+    /// How many steps it was told of, if it wants to be.
+    steps: Option<usize>,
+}
 
 impl Handler for Keeper {
     fn report(&mut self, report: Report<'_>) {
         assert!(report.outcome.is_delivered(), "{}", report.outcome);
-        self.0.push(report.message);
+        self.messages.push(report.message);
+    }
+    fn wants_steps(&self) -> bool {
+        self.steps.is_some()
+    }
+    fn step_taken(&mut self, taken: &StepTaken<'_>) {
+        self.steps = self.steps.map(|steps| steps + usize::from(!taken.end.is_trouble()));
     }
 }
 
@@ -52,12 +64,12 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(hosts: usize, threads: u32, mails: usize) -> Engine {
+    fn new(hosts: usize, threads: u32, mails: usize, is_watched: bool) -> Engine {
         let host = HostSettings { name: "mx.example".to_owned(), threads, ..HostSettings::default() };
         let now = Instant::now();
         Engine {
             coordinator: Coordinator::new(vec![host; hosts], BatchSettings::default(), now),
-            keeper: Keeper(Vec::with_capacity(mails)),
+            keeper: Keeper { messages: Vec::with_capacity(mails), steps: is_watched.then_some(0) },
             out: Vec::with_capacity(128 * 1024),
             now,
         }
@@ -117,27 +129,38 @@ fn the_counter_sees_what_this_thread_allocates() {
 
 #[test]
 fn a_warm_batch_allocates_nothing_in_coordinator_and_session() {
+    assert_eq!(send_warm(false), None);
+}
+
+#[test]
+fn to_be_told_of_its_steps_allocates_nothing_either() {
+    assert_eq!(send_warm(true), Some(2 * 25 * (1 + 102 * 4)), "an opening, and four steps a mail");
+}
+
+/// Sends many batches without an allocation; says how many steps were told.
+fn send_warm(is_watched: bool) -> Option<usize> {
     const LANES: usize = 2 * 25;
     const BATCHES: usize = 100;
-    let mut engine = Engine::new(2, 25, LANES * (BATCHES + 2));
+    let mut engine = Engine::new(2, 25, LANES * (BATCHES + 2), is_watched);
     let mut mails = messages(LANES * 2);
     while engine.coordinator.lanes().iter().any(|lane| !lane.session().is_ready()) {
         engine.turn();
     }
     engine.turn();
     engine.send(&mut mails);
-    assert_eq!(engine.keeper.0.len(), LANES * 2, "two batches warm it up");
+    assert_eq!(engine.keeper.messages.len(), LANES * 2, "two batches warm it up");
 
     let mut mails = messages(LANES * BATCHES);
     let used = measure(|| engine.send(&mut mails));
 
-    assert_eq!(engine.keeper.0.len(), LANES * (BATCHES + 2));
+    assert_eq!(engine.keeper.messages.len(), LANES * (BATCHES + 2));
     assert_eq!(used, AllocationInfo::default());
     let summary = engine.coordinator.summary(engine.now);
     assert_eq!(
         (summary.mails.delivered, summary.batches),
-        (engine.keeper.0.len() as u64, BATCHES as u64 + 2)
+        (engine.keeper.messages.len() as u64, BATCHES as u64 + 2)
     );
+    engine.keeper.steps
 }
 
 #[test]

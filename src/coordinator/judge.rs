@@ -33,6 +33,7 @@ pub(super) struct Judge<'a, H: ?Sized> {
 impl<H: Handler + ?Sized> Judge<'_, H> {
     /// Judges whatever there is, and goes on with what comes next.
     pub(super) fn judge(&mut self) {
+        self.tell_step();
         if let Some(failure) = self.lane.dial_failure.take() {
             return self.opening_failed(Step::Connect, &failure);
         }
@@ -63,6 +64,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     /// Closes the connection at once. What was answered is judged, mails in
     /// doubt are reported so, and the rest put back.
     pub(super) fn cut_off(&mut self) {
+        self.tell_given_up();
         if self.lane.link == Link::Up && self.lane.standing != Standing::Opening {
             self.judge_answers();
         }

@@ -162,6 +162,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn pass_gate(&mut self, lanes: Lanes) -> bool {
         if self.lane.session.failure().is_some() {
             // It has come here with what the server said behind a refusal.
+            self.tell_step();
             self.judge_opening();
             return true;
         }
@@ -179,7 +180,10 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 self.lane.was_tried = true;
                 self.lane.shut_out(self.now);
             }
-            Pass::Fail(failure) => self.opening_failed(Step::Auth, &failure),
+            Pass::Fail(failure) => {
+                self.tell_put_off(&failure);
+                self.opening_failed(Step::Auth, &failure);
+            }
         }
         true
     }

@@ -53,6 +53,9 @@ impl Coordinator {
             if is_in_doubt {
                 continue;
             }
+            if !judge.lane.is_being_opened() {
+                judge.tell_given_up();
+            }
             let lane = judge.lane;
             lane.renew = false;
             let wait = std::mem::take(&mut lane.renew_wait);

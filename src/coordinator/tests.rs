@@ -23,6 +23,7 @@ mod refusals;
 mod script;
 mod setbacks;
 mod standstill;
+mod steps;
 mod verdicts;
 
 use std::cell::Cell;

@@ -17,6 +17,7 @@ use crate::outcome::Report;
 use crate::pace::Pace;
 use crate::reopening::{Backoff, Retry, Sleep};
 use crate::security::{Security, Tls};
+use crate::steps::StepTaken;
 use crate::sweep::{Reached, Sweep};
 use crate::timeouts::Timeouts;
 use crate::tls::{BadSetting, Contexts, TlsClient};
@@ -311,6 +312,20 @@ impl MailerBuilder {
         self
     }
 
+    /// Is told of every step that a lane has taken: see [`Handler::step_taken`].
+    ///
+    /// ```
+    /// let builder = smtp_bulk::Mailer::builder().on_step(|taken| {
+    ///     if taken.is_in_batch && taken.took() > taken.waited() {
+    ///         println!("{taken}");
+    ///     }
+    /// });
+    /// ```
+    pub fn on_step(mut self, callback: impl FnMut(&StepTaken<'_>) + Send + 'static) -> MailerBuilder {
+        self.callbacks.on_step(Box::new(callback));
+        self
+    }
+
     /// A lane's first connection stands.
     pub fn on_connect_pass(
         self,
@@ -419,6 +434,9 @@ impl MailerBuilder {
         let mut sweep = Sweep::new(&coordinator, hosts, Arc::clone(&journal));
         if self.callbacks.wants_lines() {
             sweep.keep_lines();
+        }
+        if self.callbacks.wants_steps() {
+            sweep.listen_to_all();
         }
         let mut watch = Watch { callbacks: self.callbacks, journal, last_trouble: None };
         let progress = coordinator.settle(Instant::now(), &mut watch);

@@ -7,6 +7,7 @@ use crate::callbacks::Callbacks;
 use crate::event::{Event, EventKind, Handler, Verdict, WithoutLane};
 use crate::journal::{Journal, Level};
 use crate::outcome::{Outcome, Report};
+use crate::steps::StepTaken;
 
 /// The user's callbacks, with a journal of what they were told.
 pub(super) struct Watch {
@@ -76,5 +77,11 @@ impl Handler for Watch {
             self.journal.summary(format_args!("report {id}: {}", report.outcome));
         }
         self.callbacks.report(report);
+    }
+    fn wants_steps(&self) -> bool {
+        self.callbacks.wants_steps()
+    }
+    fn step_taken(&mut self, taken: &StepTaken<'_>) {
+        self.callbacks.step_taken(taken);
     }
 }

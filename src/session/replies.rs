@@ -177,6 +177,16 @@ impl Replies {
         }
     }
 
+    /// The first and the last thing that was asked in this flight.
+    pub(super) fn ends(&self) -> Option<(&Owed, &Owed)> {
+        Some((&self.list.first()?.owed, &self.list.last()?.owed))
+    }
+
+    /// Whether there were any, and all have been judged.
+    pub(super) fn are_all_judged(&self) -> bool {
+        !self.list.is_empty() && self.judged >= self.list.len()
+    }
+
     // ---- come -------------------------------------------------------------
 
     /// The first one owed has come.

@@ -155,6 +155,9 @@ impl Session {
         let was_begun = self.has_flight_begun();
         let was_out = self.is_awaited_out();
         self.written += count as u64;
+        if count > 0 {
+            self.moved_at = Some(now);
+        }
         assert!(self.written <= self.produced, "more was written than produced");
         // The server's time begins when it is asked, however long ago that was
         // decided: callbacks of others may have run since.
@@ -213,6 +216,7 @@ impl Session {
 
     /// Gives back what [`Session::take_job`] gave, after it has run.
     pub fn return_job(&mut self, job: Job, now: Instant) {
+        self.moved_at = Some(now);
         match (job, self.parts.front_mut()) {
             (Job::Auth(job), _) => self.return_auth_job(job, now),
             (Job::Read(job), Some(Part::Content(sending))) => sending.stream.return_read_job(job),

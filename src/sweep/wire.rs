@@ -223,7 +223,7 @@ impl Wire<'_> {
             Shaken::Failed(fault) => {
                 // The connection is gone already; its address is left, too.
                 self.slot.passed_over = self.slot.passed_over.wrapping_add(1);
-                self.lane.session_mut().lost(Failure::Tls(fault));
+                self.lane.session_mut().lost_at(Failure::Tls(fault), self.now);
                 false
             }
         }
@@ -370,7 +370,7 @@ impl Wire<'_> {
 
     fn broken(&mut self, error: &io::Error) {
         self.last_words();
-        self.lane.session_mut().lost(Failure::Lost(IoFault::from(error)));
+        self.lane.session_mut().lost_at(Failure::Lost(IoFault::from(error)), self.now);
     }
 
     /// A user's stream may buffer; a flight is not out before it is flushed.
@@ -388,7 +388,7 @@ impl Wire<'_> {
 
     fn received(&mut self, read: io::Result<usize>) {
         match read {
-            Ok(0) => self.lane.session_mut().lost(Failure::Closed),
+            Ok(0) => self.lane.session_mut().lost_at(Failure::Closed, self.now),
             Ok(count) => {
                 let bytes = self.buffers.inbox.get_mut(..count).unwrap_or_default();
                 let is_secret = self.lane.session().may_hear_secrets();
@@ -405,7 +405,7 @@ impl Wire<'_> {
                     bytes.zeroize();
                 }
             }
-            Err(error) => self.lane.session_mut().lost(Failure::Lost(IoFault::from(&error))),
+            Err(error) => self.lane.session_mut().lost_at(Failure::Lost(IoFault::from(&error)), self.now),
         }
     }
 }

@@ -17,3 +17,4 @@ mod paces;
 mod recipients;
 mod scripted;
 mod silence;
+mod steps;

@@ -10,7 +10,7 @@ use super::smtp_bulk::coordinator::{BatchSettings, Coordinator, Lane, Link, Prog
 use super::smtp_bulk::host::{Hello, HostSettings};
 use super::smtp_bulk::{
     Envelope, Event, EventKind, Failure, Handler, IoFault, LaneId, Message, MessageId, Report, Step,
-    TlsFault, TlsProblem, Verdict,
+    StepTaken, TlsFault, TlsProblem, Verdict,
 };
 
 /// Rounds after which a script is taken for one that never ends.
@@ -67,6 +67,21 @@ pub struct Told {
     pub recipients: Vec<String>,
 }
 
+/// A step as it was told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Taken {
+    pub lane: LaneId,
+    pub batch: u64,
+    pub steps: (Step, Step),
+    pub mails: u32,
+    pub began: Instant,
+    pub took: Duration,
+    pub waited: Duration,
+    pub end: String,
+    pub is_in_batch: bool,
+    pub is_reopening: bool,
+}
+
 /// The handler: notes everything, and decides as it was told to.
 pub struct Notes {
     pub seen: Vec<Seen>,
@@ -74,6 +89,9 @@ pub struct Notes {
     pub decide: Box<dyn FnMut(&Event<'_>) -> Verdict>,
     pub on_report: Box<dyn FnMut(&Report<'_>)>,
     pub wants: Box<dyn Fn(EventKind) -> bool>,
+    /// The steps, where they are wanted.
+    pub taken: Option<Vec<Taken>>,
+    pub on_step: Box<dyn FnMut(&StepTaken<'_>)>,
 }
 
 impl Notes {
@@ -149,6 +167,25 @@ impl Handler for Notes {
                 .collect(),
         });
         (self.on_report)(&report);
+    }
+    fn wants_steps(&self) -> bool {
+        self.taken.is_some()
+    }
+    fn step_taken(&mut self, taken: &StepTaken<'_>) {
+        let steps = self.taken.as_mut().expect("told of steps that are not wanted");
+        steps.push(Taken {
+            lane: taken.lane,
+            batch: taken.batch,
+            steps: (taken.step, taken.last_step),
+            mails: taken.mails,
+            began: taken.began,
+            took: taken.took(),
+            waited: taken.waited(),
+            end: taken.end.to_string(),
+            is_in_batch: taken.is_in_batch,
+            is_reopening: taken.is_reopening,
+        });
+        (self.on_step)(taken);
     }
 }
 
@@ -229,6 +266,8 @@ impl Script {
             decide: Box::new(|_| Verdict::DEFAULT),
             on_report: Box::new(|_| {}),
             wants: Box::new(|_| true),
+            taken: None,
+            on_step: Box::new(|_| {}),
         };
         let rule: Box<Rule> = Box::new(|_| None);
         Script {
