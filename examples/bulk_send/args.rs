@@ -97,6 +97,12 @@ What became of it:
                        doubt are in it too, and may arrive twice then.
                        An existing file is overwritten, unless bad input or
                        usage (exit code 2) keeps the run from starting.
+  --trace FILE.html    A picture, to be opened in a browser: what each session did
+                       over time, and which one the others waited for. Of the last
+                       200 batches, with --pace free of the last 200 mails a session,
+                       and of 200,000 steps at the most; 400 sessions are drawn. It
+                       is written when the run is over, however it ended, over an
+                       existing file as with --failed. It costs some speed.
   --json               Figures as one JSON object, last line of standard output;
                        the table goes to standard error
   --debug LEVEL        0 (off) to 10 (everything on the wire)
@@ -169,6 +175,8 @@ pub struct Args {
     pub timeout: Option<Duration>,
     /// Where undelivered mail is listed.
     pub failed: Option<PathBuf>,
+    /// Where the sessions over time are drawn.
+    pub trace: Option<PathBuf>,
     /// Debug level, 0 to 10.
     pub debug: u8,
     /// Pattern of debug files.
@@ -226,7 +234,7 @@ where
 }
 
 /// Options that have a value, besides those of [`access`].
-const OPTIONS: [&str; 15] = [
+const OPTIONS: [&str; 16] = [
     "--host",
     "--unix",
     "--threads",
@@ -240,6 +248,7 @@ const OPTIONS: [&str; 15] = [
     "--count",
     "--message",
     "--failed",
+    "--trace",
     "--debug",
     "--debug-path",
 ];
@@ -259,6 +268,7 @@ struct Raw {
     count: Option<u64>,
     message: Option<PathBuf>,
     failed: Option<PathBuf>,
+    trace: Option<PathBuf>,
     access: RawAccess,
     debug: Option<u8>,
     debug_path: Option<String>,
@@ -271,6 +281,7 @@ impl Raw {
             "--recipients" => return once(&mut self.recipients, path(value)?),
             "--message" => return once(&mut self.message, path(value)?),
             "--failed" => return once(&mut self.failed, path(value)?),
+            "--trace" => return once(&mut self.trace, path(value)?),
             "--unix" => {
                 self.hosts.push(HostArg::Unix(socket(value)?));
                 return Ok(());
@@ -341,6 +352,7 @@ impl Raw {
             access,
             timeout: self.timeout,
             failed: self.failed,
+            trace: self.trace,
             debug,
             debug_path: self.debug_path,
             json: self.json,
@@ -549,7 +561,7 @@ mod tests {
             "--host a.example --host=[::1]:2525 --threads 7 --hello me.example --timeout 2.5 \
              --from a@b --recipients r.csv --message m.eml --failed f.csv --debug 10 \
              --debug-path log/[HOST] --json --tls starttls --user tim --pipeline 2 --depth 8 --pace free \
-             --lmtp --unix run/lmtp.sock --server-name mx.example",
+             --lmtp --unix run/lmtp.sock --server-name mx.example --trace t.html",
         );
         assert_eq!(args.hosts.len(), 3);
         assert_eq!(args.hosts[2], HostArg::Unix("run/lmtp.sock".into()));
@@ -561,7 +573,7 @@ mod tests {
         assert_eq!((args.from.as_str(), args.from_given), ("a@b", true));
         assert_eq!(args.recipients, Recipients::File("r.csv".into()));
         assert_eq!(args.message, Some("m.eml".into()));
-        assert_eq!(args.failed, Some("f.csv".into()));
+        assert_eq!((args.failed, args.trace), (Some("f.csv".into()), Some("t.html".into())));
         assert_eq!((args.debug, args.debug_path.as_deref()), (10, Some("log/[HOST]")));
         assert_eq!(args.access.security, smtp_bulk::Security::StartTls);
         assert!(args.json);
@@ -650,6 +662,8 @@ mod tests {
             ("--hello -", "--hello: `-` is not a domain or address literal"),
             ("--hello ä..b", "--hello: `ä..b` is not a domain or address literal"),
             ("--recipients=", "--recipients: is empty"),
+            ("--trace=", "--trace: is empty"),
+            ("--trace a --trace b", "--trace: is given twice"),
             ("--pipeline 3", "--pipeline: 3 is no level of pipelining; there are 0, 1 and 2"),
             ("--pipeline -1", "--pipeline: `-1` is no number of a level"),
             ("--pipeline full", "--pipeline: `full` is no number of a level"),

@@ -8,6 +8,7 @@ use crate::progress::Progress;
 use crate::recipients::{Record, Source};
 use crate::table::Outcome;
 use crate::template::Mail;
+use crate::trace::Trace;
 use async_signal::{Signal, Signals};
 use smol::future;
 use smol::stream::StreamExt;
@@ -30,6 +31,9 @@ const YIELD_EVERY: usize = 4096;
 const FINISHING: &str = "interrupted: finishing what is on its way; again to stop at once";
 
 type Book = Arc<Mutex<Ledger>>;
+
+/// What the sessions do, if that is to be drawn.
+type Watched = Option<Arc<Mutex<Trace>>>;
 
 /// The first thing that went wrong in opening a session, by the host's position.
 type Troubles = Arc<Mutex<BTreeMap<u32, String>>>;
@@ -80,8 +84,10 @@ struct Counters {
 pub async fn run(args: &Args, job: Job) -> Result<Ending, String> {
     let (mut source, mut mails, progress) = (job.source, job.mails, job.progress);
     let book = Arc::new(Mutex::new(job.ledger));
+    let watched = job.trace.map(|trace| Arc::new(Mutex::new(trace)));
     let started = Instant::now();
-    let (counters, sent) = send_all(args, job.credentials, &mut source, &mut mails, &book, &progress).await;
+    let (counters, sent) =
+        send_all(args, job.credentials, &mut source, &mut mails, &book, &progress, &watched).await;
     let seconds = started.elapsed().as_secs_f64();
 
     let mut stop = sent.err();
@@ -93,6 +99,9 @@ pub async fn run(args: &Args, job: Job) -> Result<Ending, String> {
     let is_counted = source.left().is_some_and(|rest| lock(&book).leave_counted(rest));
     let left = if is_counted { Ok(()) } else { lock(&book).leave(source, reason) };
     let mut closed = lock(&book).close();
+    if let Some(Err(error)) = watched.map(|trace| lock(&trace).finish()) {
+        closed.complaints.push(error.to_string());
+    }
     match (left, &stop) {
         (Ok(()), _) => {}
         (Err(error), None) => stop = Some(Stop::Input(error.to_string())),
@@ -151,6 +160,7 @@ async fn send_all(
     mails: &mut MailMaker,
     book: &Book,
     progress: &Progress,
+    watched: &Watched,
 ) -> (Counters, Result<(), Stop>) {
     let (hosts, _sink) = match hosts(args) {
         Ok(hosts) => hosts,
@@ -162,7 +172,7 @@ async fn send_all(
         Err(reason) => return (Counters::default(), Err(Stop::Mailer(reason))),
     };
     let troubles = Troubles::default();
-    let connecting = connect(args, hosts, credentials, Arc::clone(book), &troubles);
+    let connecting = connect(args, hosts, credentials, Arc::clone(book), &troubles, watched);
     let mut mailer = match future::or(connecting, interrupted(&mut signals)).await {
         Ok(mailer) => mailer,
         Err(stop) => return (Counters::default(), Err(stop)),
@@ -275,6 +285,7 @@ async fn connect(
     credentials: Option<Credentials>,
     book: Book,
     troubles: &Troubles,
+    watched: &Watched,
 ) -> Result<Mailer, Stop> {
     let mut builder = Mailer::builder().pace(args.pace).debug(args.debug).security(args.access.security);
     if let Some(tls) = args.access.tls() {
@@ -291,6 +302,9 @@ async fn connect(
     }
     if let Some(pattern) = &args.debug_path {
         builder = builder.debug_path(pattern);
+    }
+    if let Some(trace) = watched.clone() {
+        builder = builder.on_step(move |taken| lock(&trace).note(taken));
     }
     let builder = builder.on_report(move |report| {
         let (outcome, id) = (outcome_of(&report), number_of(report.message.message_id()));

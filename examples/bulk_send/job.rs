@@ -10,8 +10,9 @@ use crate::progress::Progress;
 use crate::recipients::{AddressCheck, Generated, Header, Record, Source, check};
 use crate::stamp::Stamps;
 use crate::template::{Mail, SAMPLE_BODY, Template};
+use crate::trace::{MOST_BATCHES, Trace};
 use jiff::Timestamp;
-use smtp_bulk::Credentials;
+use smtp_bulk::{Credentials, Pace};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub struct Job {
     pub source: Source,
     /// The book, with the file of undelivered mail open.
     pub ledger: Ledger,
+    /// What the sessions do, if that is to be drawn, with its file open.
+    pub trace: Option<Trace>,
     /// The progress bar, for what writes beside it.
     pub progress: Progress,
     /// What the user should know and may mean.
@@ -64,10 +67,12 @@ impl Job {
             Some(path) => Some(Failed::create(path, &header, &inputs(args))?),
             None => None,
         };
+        let trace = args.trace.as_deref().map(|path| trace(args, path)).transpose()?;
         let progress = Progress::new(total);
         Ok(Self {
             source,
             ledger: Ledger::new(failed, progress.clone()),
+            trace,
             progress,
             warnings,
             mails: MailMaker { template: Arc::new(template), stamps: Stamps::new(from) },
@@ -129,6 +134,16 @@ fn check_debug_path(args: &Args) -> Result<(), InputError> {
             Err(InputError::file(other, what))
         }
     }
+}
+
+/// The picture is written over whatever there is, so that nothing else may be there.
+fn trace(args: &Args, path: &Path) -> Result<Trace, InputError> {
+    let debug = args.debug_path.as_ref().map(Path::new);
+    let others: Vec<&Path> = inputs(args).into_iter().chain(args.failed.as_deref()).chain(debug).collect();
+    let sessions = args.threads.saturating_mul(args.hosts.len().max(1)) as u64;
+    // Where the pace is free each mail is a batch.
+    let span = if args.pace == Pace::Free { sessions.max(1) } else { 1 };
+    Trace::create(path, &others, MOST_BATCHES.saturating_mul(span))
 }
 
 fn warnings(args: &Args, template: &Template) -> Vec<String> {
@@ -218,6 +233,25 @@ mod tests {
         fs::write(&list, "a@b\n").unwrap();
         let list = list.to_str().unwrap();
         assert!(prepare(&["--recipients", list, "--failed", list]).is_err());
+        assert_eq!(fs::read_to_string(list).unwrap(), "a@b\n");
+    }
+
+    #[test]
+    fn the_picture_is_never_drawn_over_the_input_or_the_other_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let [list, mail, other] = ["r.csv", "m.eml", "f.csv"].map(|name| folder.path().join(name));
+        fs::write(&list, "a@b\n").unwrap();
+        fs::write(&mail, "To: x\n\n").unwrap();
+        let [list, mail, other] = [&list, &mail, &other].map(|path| path.to_str().unwrap());
+        for [option, path] in [["--failed", other], ["--message", mail], ["--debug-path", other]] {
+            let debug = if option == "--debug-path" { "--debug=5" } else { "--json" };
+            let more = [debug, "--recipients", list, option, path, "--trace", path];
+            let error = prepare(&more).unwrap_err();
+            let told = format!("{path}: cannot take the picture of --trace too ({path}); name another");
+            assert_eq!(error, told, "{option}");
+        }
+        let error = prepare(&["--recipients", list, "--trace", list]).unwrap_err();
+        assert!(error.starts_with(&format!("{list}: cannot take the picture")), "{error}");
         assert_eq!(fs::read_to_string(list).unwrap(), "a@b\n");
     }
 

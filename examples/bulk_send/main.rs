@@ -5,6 +5,7 @@
 
 mod access;
 mod args;
+mod chart;
 mod drive;
 mod failed;
 mod input;
@@ -13,10 +14,12 @@ mod ledger;
 mod logging;
 mod progress;
 mod recipients;
+mod spans;
 mod speed;
 mod stamp;
 mod table;
 mod template;
+mod trace;
 
 use args::{Args, Asked};
 use drive::{Ending, Stop};

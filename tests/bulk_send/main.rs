@@ -9,6 +9,7 @@ mod flights;
 mod peers;
 #[path = "../support/mod.rs"]
 mod support;
+mod trace;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
