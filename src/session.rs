@@ -152,8 +152,6 @@ pub struct Session {
     /// The connection is not to be used further when this flight is over.
     is_worn: bool,
     began: Option<Instant>,
-    /// When octets came or went last, or the connection was made.
-    active_at: Option<Instant>,
     /// Since when the server has had time for the awaited reply.
     waiting_since: Option<Instant>,
     /// When octets were moved last, or a failure was noticed; `None` when nobody said.
@@ -198,7 +196,6 @@ impl Session {
             spent: false,
             is_worn: false,
             began: None,
-            active_at: None,
             waiting_since: None,
             moved_at: None,
         }
@@ -344,11 +341,6 @@ impl Session {
     /// Octets handed to the connection since the connection opened.
     pub fn bytes_written(&self) -> u64 {
         self.written
-    }
-
-    /// When octets came or went last, or the connection was made.
-    pub fn active_at(&self) -> Option<Instant> {
-        self.active_at
     }
 
     /// Whether any octet of the current flight was handed to the connection.

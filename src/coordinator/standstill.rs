@@ -64,7 +64,7 @@ impl Coordinator {
                 continue;
             }
             match judge.lane.link {
-                Link::Up => judge.lane.session.lost(failure.clone()),
+                Link::Up => judge.lane.session.lost_at(failure.clone(), now),
                 _ => judge.lane.dial_failure = Some(failure.clone()),
             }
             judge.judge();
@@ -76,7 +76,7 @@ impl Lane {
     /// When anything came or went on it last; `None` while it has no connection.
     fn active_at(&self) -> Option<Instant> {
         match self.link {
-            Link::Up => self.session.active_at(),
+            Link::Up => self.session.moved_at(),
             Link::Dialling => self.dialled_at(),
             Link::Down | Link::Wanted => None,
         }

@@ -30,7 +30,7 @@ impl Session {
     /// The flight is over when the session is ready or has failed.
     pub fn open(&mut self, hello: Domain, now: Instant) {
         self.close();
-        self.active_at = Some(now);
+        self.moved_at = Some(now);
         self.hello = Some(hello);
         if self.security.is_implicit() { self.await_tls(now) } else { self.await_greeting(now) }
     }
@@ -58,7 +58,7 @@ impl Session {
     /// When [`Session::wants_tls`] says no.
     pub fn secured(&mut self, now: Instant) {
         assert!(self.wants_tls(), "TLS unasked");
-        self.active_at = Some(now);
+        self.moved_at = Some(now);
         self.replies.forget_awaited();
         self.has_tls = true;
         if self.security.is_implicit() {

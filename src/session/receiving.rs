@@ -19,7 +19,6 @@ const NOBODY: u32 = u32::MAX;
 impl Session {
     /// The server sent `bytes`.
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
-        self.active_at = Some(now);
         let was_sound = self.failure.is_none();
         self.moved_at = Some(now);
         let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));

@@ -149,9 +149,6 @@ impl Session {
 
     /// `count` octets of what `fill` gave were handed to the connection.
     pub fn wrote(&mut self, count: usize, now: Instant) {
-        if count > 0 {
-            self.active_at = Some(now);
-        }
         let was_begun = self.has_flight_begun();
         let was_out = self.is_awaited_out();
         self.written += count as u64;
