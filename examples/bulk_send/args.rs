@@ -58,6 +58,11 @@ Who waits for whom:
                        the others come back with the next batch. free: each session
                        takes the next mail when it has finished its own
 
+No more than:
+  --rate N             Mails a second over all servers, such as 50 or 0.5
+  --per-connection N   Mails on one connection, which is then replaced. A server
+                       that states a bound (MAILMAX) gets no more than that
+
 TLS and login, the same for every --host and --unix:
   --tls MODE           none (default); starttls: nothing is sent without STARTTLS
                        (name port 587 where it is meant); implicit: TLS from the
@@ -157,6 +162,10 @@ pub struct Args {
     pub depth: u32,
     /// Who waits for whom.
     pub pace: Pace,
+    /// Mails a second, if there is a limit.
+    pub rate: Option<f64>,
+    /// Mails on one connection, if there is a limit.
+    pub per_connection: Option<u32>,
     /// Whether LMTP is spoken.
     pub lmtp: bool,
     /// Name for EHLO, if given.
@@ -234,13 +243,15 @@ where
 }
 
 /// Options that have a value, besides those of [`access`].
-const OPTIONS: [&str; 16] = [
+const OPTIONS: [&str; 18] = [
     "--host",
     "--unix",
     "--threads",
     "--pipeline",
     "--depth",
     "--pace",
+    "--rate",
+    "--per-connection",
     "--hello",
     "--timeout",
     "--from",
@@ -260,6 +271,8 @@ struct Raw {
     pipeline: Option<Pipeline>,
     depth: Option<u32>,
     pace: Option<Pace>,
+    rate: Option<f64>,
+    per_connection: Option<u32>,
     lmtp: bool,
     hello: Option<String>,
     timeout: Option<Duration>,
@@ -301,6 +314,8 @@ impl Raw {
             "--pipeline" => once(&mut self.pipeline, pipeline(&value)?),
             "--depth" => once(&mut self.depth, depth(&value)?),
             "--pace" => once(&mut self.pace, speed::pace(&value)?),
+            "--rate" => once(&mut self.rate, speed::rate(&value)?),
+            "--per-connection" => once(&mut self.per_connection, speed::mails(&value)?),
             "--hello" => once(&mut self.hello, hello(value)?),
             "--timeout" => once(&mut self.timeout, timeout(&value)?),
             "--from" => once(&mut self.from, from(value)),
@@ -343,6 +358,8 @@ impl Raw {
             pipeline: self.pipeline.unwrap_or_default(),
             depth: self.depth.unwrap_or(1),
             pace: self.pace.unwrap_or_default(),
+            rate: self.rate,
+            per_connection: self.per_connection,
             lmtp: self.lmtp,
             hello: self.hello,
             from_given: self.from.is_some(),
@@ -553,6 +570,7 @@ mod tests {
         assert!(!args.json);
         assert_eq!((args.pipeline, args.depth, args.lmtp), (Pipeline::Single, 1, false));
         assert_eq!(args.pace, Pace::Lockstep);
+        assert_eq!((args.rate, args.per_connection), (None, None));
     }
 
     #[test]
@@ -560,13 +578,14 @@ mod tests {
         let args = args(
             "--host a.example --host=[::1]:2525 --threads 7 --hello me.example --timeout 2.5 \
              --from a@b --recipients r.csv --message m.eml --failed f.csv --debug 10 \
-             --debug-path log/[HOST] --json --tls starttls --user tim --pipeline 2 --depth 8 --pace free \
+             --debug-path log/[HOST] --json --tls starttls --user tim --pipeline 2 --depth 8 --pace free --rate 0.5 --per-connection 20 \
              --lmtp --unix run/lmtp.sock --server-name mx.example --trace t.html",
         );
         assert_eq!(args.hosts.len(), 3);
         assert_eq!(args.hosts[2], HostArg::Unix("run/lmtp.sock".into()));
         assert_eq!((args.pipeline, args.depth, args.lmtp), (Pipeline::Full, 8, true));
         assert_eq!(args.pace, Pace::Free);
+        assert_eq!((args.rate, args.per_connection), (Some(0.5), Some(20)));
         assert_eq!(args.threads, 7);
         assert_eq!(args.hello.as_deref(), Some("me.example"));
         assert_eq!(args.timeout, Some(Duration::from_millis(2500)));
@@ -669,6 +688,8 @@ mod tests {
             ("--pipeline full", "--pipeline: `full` is no number of a level"),
             ("--pipeline 1 --pipeline 1", "--pipeline: is given twice"),
             ("--pace fast", "--pace: `fast` is not lockstep, free or quorum:SHARE:SECONDS"),
+            ("--rate 0", "--rate: `0` is no number of mails a second, above 0"),
+            ("--per-connection 0", "--per-connection: `0` is no number of mails, 1 or more"),
             ("--depth 0", "--depth: `0` is not 1 to 1000"),
             ("--depth 1001", "--depth: `1001` is not 1 to 1000"),
             ("--depth +1", "--depth: `+1` is not 1 to 1000"),

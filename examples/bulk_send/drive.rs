@@ -15,7 +15,7 @@ use smol::stream::StreamExt;
 use smtp_bulk::envelope::AddressError;
 use smtp_bulk::sink::{Builder, Extension, Keep, Sink};
 use smtp_bulk::{
-    Body, Content, Credentials, Envelope, Error, Event, ForwardPath, Host, Mailer, Message, MessageId,
+    Body, Content, Credentials, Envelope, Error, Event, ForwardPath, Host, Mailer, Message, MessageId, Rate,
     Report, ReversePath, Summary, Timeouts, Verdict,
 };
 use std::collections::BTreeMap;
@@ -293,6 +293,12 @@ async fn connect(
     }
     if let Some(credentials) = credentials {
         builder = builder.credentials(credentials);
+    }
+    if let Some(rate) = args.rate {
+        builder = builder.total_rate(Rate::per_second(rate));
+    }
+    if let Some(mails) = args.per_connection {
+        builder = builder.mails_per_connection(mails);
     }
     for host in hosts {
         builder = builder.host(host);

@@ -20,6 +20,18 @@ pub fn pace(text: &str) -> Result<Pace, String> {
     }
 }
 
+/// Mails a second, which may be less than one.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| format!("{} is no number of mails a second, above 0", quoted(text)))
+}
+
+/// A number of mails.
+pub fn mails(text: &str) -> Result<u32, String> {
+    let mails = text.parse().ok().filter(|mails| *mails > 0);
+    mails.ok_or_else(|| format!("{} is no number of mails, 1 or more", quoted(text)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +43,14 @@ mod tests {
         let grace = Duration::from_millis(1500);
         assert_eq!(pace("quorum:0.9:1.5"), Ok(Pace::Quorum { share: 0.9, grace }));
         assert_eq!(pace("quorum:1:0"), Ok(Pace::Quorum { share: 1.0, grace: Duration::ZERO }));
+    }
+
+    #[test]
+    fn a_rate_is_any_number_above_0() {
+        assert_eq!((rate("50"), rate("0.5"), rate("1e3")), (Ok(50.0), Ok(0.5), Ok(1_000.0)));
+        assert!(["0", "-1", "NaN", "inf", "", "x", "1,5"].iter().all(|text| rate(text).is_err()));
+        assert_eq!(mails("20"), Ok(20));
+        assert!(["0", "-1", "1.5", "4294967296", ""].iter().all(|text| mails(text).is_err()));
     }
 
     #[test]

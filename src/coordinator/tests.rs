@@ -13,6 +13,7 @@ mod ends;
 mod flights;
 mod gate;
 mod lessons;
+mod limits;
 mod lmtp;
 mod paces;
 mod panics;
