@@ -118,7 +118,8 @@ impl Bucket {
         }
         let seconds = (1.0 - self.tokens_at(now)) / self.speed(now);
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-        Some(after(now, wait))
+        // So that time goes on, however fast it is.
+        Some(after(now, wait.max(Duration::from_nanos(1))))
     }
 
     fn tokens_at(&self, now: Instant) -> f64 {

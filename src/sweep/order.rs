@@ -149,25 +149,28 @@ impl Sweep {
     fn unqueue(&mut self, place: usize) {
         let slot = self.queue.remove(place).and_then(|index| self.slots.get_mut(index));
         if let Some(slot) = slot {
-            slot.is_queued = false;
+            (slot.is_queued, slot.is_late) = (false, false);
         }
     }
 
     /// Looks at all that are not listened to, where the step does not wait for every one
     /// of them: who is listened to may be late.
     fn look_again(&mut self, coordinator: &mut Coordinator, now: Instant) {
-        let Some(every) = self.look_every().filter(|_| self.next_look.is_some_and(|at| at <= now)) else {
+        if self.next_look.is_none_or(|at| at > now) {
             return;
-        };
-        self.next_look = Some(now + every);
+        }
         for place in self.cursor..self.order.len() {
             self.read_place(place, false, coordinator, now);
         }
         for place in (0..self.queue.len()).rev() {
-            if self.read_queued(place, false, coordinator, now) != Some(false) {
+            // One that has been looked at in vain takes its time: it is listened to.
+            let is_late = self.queue.get(place).and_then(|index| self.slots.get_mut(*index));
+            let is_late = is_late.is_some_and(|slot| std::mem::replace(&mut slot.is_late, true));
+            if self.read_queued(place, is_late, coordinator, now) != Some(false) || is_late {
                 self.unqueue(place);
             }
         }
+        self.next_look = self.look_every().map(|every| now + every);
     }
 
     /// How often that is. Of a quorum it is a quarter of the grace, within bounds.

@@ -61,6 +61,8 @@ pub(super) struct Slot {
     line: Vec<u8>,
     /// It has a place in the queue of those that are read by and by.
     pub(super) is_queued: bool,
+    /// It was looked at there in vain.
+    pub(super) is_late: bool,
     /// Raises the lane's flag.
     pub(super) waker: Waker,
 }
@@ -80,6 +82,7 @@ impl Slot {
             listens: false,
             line: Vec::new(),
             is_queued: false,
+            is_late: false,
             waker,
         }
     }

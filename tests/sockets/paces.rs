@@ -1,6 +1,7 @@
 //! The paces over real sockets: a session that answers late, or not at all, and what the others do
 //! meanwhile.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -107,6 +108,30 @@ fn where_each_goes_by_itself_a_mail_is_on_its_way_when_it_was_sent() {
     // Nobody polls the mailer now.
     assert!(hears.recv_timeout(PATIENCE).is_ok());
     assert_eq!(mailer.abort().len(), 1);
+}
+
+#[test]
+fn while_servers_take_their_time_the_mailer_sleeps() {
+    for pace in [Pace::Lockstep, QUORUM, Pace::Free] {
+        for threads in [1, 2, 12] {
+            let sink = sink(|sink| sink.fault(Fault::new(At::Rcpt, Misdeed::Delay(SHORT))));
+            let log = Log::default();
+            let mut mailer = run(paced(&log, &sink, pace).threads(threads).connect()).unwrap();
+            (0..u64::from(threads)).for_each(|id| assert!(mailer.try_send(mail(id)).is_ok()));
+            let mut polls = 0;
+            {
+                let mut flushing = std::pin::pin!(mailer.flush());
+                run(std::future::poll_fn(|cx| {
+                    polls += 1;
+                    flushing.as_mut().poll(cx)
+                }))
+                .unwrap();
+            }
+            // A look every 5 ms is a hundred in that time.
+            assert!(polls < 400, "{pace:?} {threads}: polled {polls} times");
+            assert_eq!(run(mailer.quit()).unwrap().mails.delivered, u64::from(threads));
+        }
+    }
 }
 
 #[test]
