@@ -20,6 +20,7 @@ mod delayed;
 mod desk;
 mod fate;
 mod gate;
+mod idle;
 mod judge;
 mod lane;
 mod learning;
@@ -29,6 +30,7 @@ mod muster;
 mod opening;
 mod recipients;
 mod renewing;
+mod rest;
 mod standstill;
 mod steps;
 mod terms;
@@ -66,7 +68,7 @@ pub const MAX_LANES: usize = 1_000_000;
 pub struct Progress {
     /// A batch is between its deal and its end.
     pub batch_running: bool,
-    /// Lanes that are in use.
+    /// Lanes that are in use, those that rest without a connection among them.
     pub active: usize,
     /// Lanes whose connection is being made or will be.
     pub opening: usize,
@@ -114,8 +116,10 @@ pub struct Coordinator {
     hosts: usize,
     /// When it is to be looked whether all lanes stand still.
     still_at: Option<Instant>,
-    /// How many mails free lanes could be dealt at the last settle.
+    /// How many mails free lanes, and those that rest, could be dealt at the last settle.
     room: usize,
+    /// For how many mails lanes are open, or were opened since the last deal.
+    called: usize,
     /// Where the next deal starts, so that a short batch wears all lanes alike.
     first_lane: usize,
     started: Instant,
@@ -156,6 +160,7 @@ impl Coordinator {
             hosts,
             still_at: None,
             room: 0,
+            called: 0,
             flushing: false,
             feeding: false,
             closing: false,
@@ -237,7 +242,7 @@ impl Coordinator {
 
     /// Whether a batch is running or would begin at the next settle.
     pub fn is_batch_due(&self, now: Instant) -> bool {
-        self.desk.batch_running || self.is_deal_due(now, self.room)
+        self.desk.batch_running || self.is_batch_wanted(now, self.room)
     }
 
     /// Who waits for whom.
@@ -416,13 +421,19 @@ impl Coordinator {
                 self.send_contents(&survey, now, handler);
             } else if survey.has(Is::Asking) {
                 self.ask_away(now);
-            } else if self.is_deal_due(now, survey.room) {
+            } else if self.wakes_lanes(&survey, now) {
+                // They are dealt mails when they are up.
+            } else if self.is_deal_due(now, &survey) {
                 self.deal(now, handler);
+            } else if self.is_noop_due(&survey, now) {
+                self.say_noops(now);
+            } else if self.lets_rest(&survey, now) {
+                // What they say is not waited for.
             } else if !self.desk.restart_now {
                 break survey;
             }
         };
-        self.room = survey.room;
+        self.room = survey.all_room();
         self.desk.gates.iter_mut().for_each(Gate::told);
         debug_assert!(self.is_mustered(), "a lane was changed unnoticed");
         self.desk.assert_ledger(survey.held);
@@ -512,14 +523,16 @@ impl Coordinator {
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
         let mut wake_at = earliest(survey.reopen_at.filter(|_| !self.closing), survey.gate_opens_at);
         wake_at = earliest(wake_at, self.desk.delayed.due().filter(|_| !self.closing));
-        if !self.desk.batch_running && self.desk.backlog() > 0 && survey.room > 0 {
+        if !self.desk.batch_running && self.desk.backlog() > 0 && survey.all_room() > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
             wake_at = earliest(wake_at, self.allowed_at(now));
         }
+        wake_at = earliest(wake_at, self.noop_at(survey));
+        let active = survey.lanes(Is::Active) + survey.lanes(Is::AtRest);
         Progress {
             batch_running: self.desk.batch_running,
-            active: survey.lanes(Is::Active),
-            opening: self.lanes.len() - survey.lanes(Is::Active) - survey.lanes(Is::Retired),
+            active,
+            opening: self.lanes.len() - active - survey.lanes(Is::Retired),
             untried: survey.lanes(Is::Untried),
             connected: survey.lanes(Is::Connected),
             hungry: if self.goes_hungry(survey, now) { survey.lanes(Is::Poised) } else { 0 },

@@ -19,7 +19,8 @@ pub enum Failure {
     /// No address of the host accepted the connection.
     Connect(IoFault),
     /// The greeting, or the reply to EHLO, HELO, STARTTLS or AUTH, was a
-    /// refusal; of AUTH only one that may pass (4yz).
+    /// refusal, of AUTH only one that may pass (4yz); or the one to NOOP, or RSET,
+    /// on a session that rests.
     Refused(ReplyBuf),
     /// STARTTLS is demanded and the server does not offer it, or somebody in
     /// between took the offer away.

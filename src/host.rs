@@ -20,6 +20,9 @@ pub const MAX_THREADS: u32 = 100_000;
 /// Most mails that one lane may be dealt in a batch.
 pub const MAX_DEPTH: u32 = 1_000;
 
+/// The shortest time that [`Host::noop_after`] may be.
+pub const SHORTEST_QUIET: Duration = Duration::from_secs(1);
+
 /// What [`Host::max_refusals`] is where it is not set.
 pub(crate) const DEFAULT_REFUSALS: u32 = 8;
 
@@ -138,6 +141,8 @@ pub struct Host {
     pub(crate) retry: Option<Retry>,
     pub(crate) backoff: Option<Backoff>,
     pub(crate) sleep: Option<Sleep>,
+    pub(crate) keep_alive: Option<bool>,
+    pub(crate) noop_after: Option<Duration>,
     pub(crate) pipeline: Option<Pipeline>,
     pub(crate) depth: Option<u32>,
     pub(crate) is_lmtp: Option<bool>,
@@ -168,6 +173,8 @@ impl Host {
             retry: None,
             backoff: None,
             sleep: None,
+            keep_alive: None,
+            noop_after: None,
             pipeline: None,
             depth: None,
             is_lmtp: None,
@@ -267,6 +274,50 @@ impl Host {
     /// How long to wait at the least. Default: not at all.
     pub fn sleep(mut self, sleep: Sleep) -> Host {
         self.sleep = Some(sleep);
+        self
+    }
+
+    /// Whether connections are kept while there are no mails for them. Default: yes.
+    ///
+    /// If not, a lane says QUIT when it has no mail after a batch, in
+    /// [`Pace::Free`](crate::Pace::Free) after its own, and the caller has none at hand;
+    /// it then rests ([`Standing::Resting`](crate::Standing::Resting)). When there are
+    /// mails again, as many lanes as there are mails are opened, in turn, and
+    /// authenticated anew; such an opening is no setback, and its events are
+    /// `reconnect_pass` and `reconnect_fail`. `connect` opens every lane once all the
+    /// same, to prove the settings.
+    ///
+    /// ```
+    /// use smtp_bulk::Host;
+    ///
+    /// let host = Host::new("mx.example.org").keep_alive(false);
+    /// # let _ = host;
+    /// ```
+    pub fn keep_alive(mut self, is_kept: bool) -> Host {
+        self.keep_alive = Some(is_kept);
+        self
+    }
+
+    /// Says NOOP (RFC 5321 §4.1.1.9) on a connection on which nothing was heard for so
+    /// long, while any call of the mailer is being polled: a server that would close it,
+    /// which it may after 5 minutes (RFC 5321 §4.5.3.2.7), then does not, and one that
+    /// has is noticed before there is a mail. Default: never; at least
+    /// [`SHORTEST_QUIET`].
+    ///
+    /// Only a lane without a mail says it, which is dealt none before the reply has
+    /// come; the others do not wait for it. Behind a mail that was refused it says RSET
+    /// instead, which is due there anyway. A reply of 2yz is told to nobody; any other
+    /// one, none within [`Timeouts::rset`], or the connection's end is a `hang` event.
+    ///
+    /// ```
+    /// use smtp_bulk::Host;
+    /// use std::time::Duration;
+    ///
+    /// let host = Host::new("mx.example.org").noop_after(Duration::from_secs(120));
+    /// # let _ = host;
+    /// ```
+    pub fn noop_after(mut self, quiet: Duration) -> Host {
+        self.noop_after = Some(quiet.max(SHORTEST_QUIET));
         self
     }
 
@@ -396,6 +447,11 @@ pub struct HostSettings {
     pub backoff: Backoff,
     /// The least wait.
     pub sleep: Sleep,
+    /// Whether connections are kept while there are no mails for them.
+    pub keep_alive: bool,
+    /// After how long without a word NOOP is said, where that is set; less than
+    /// [`SHORTEST_QUIET`] counts as that.
+    pub noop_after: Option<Duration>,
     /// How much is sent without waiting for replies.
     pub pipeline: Pipeline,
     /// Most mails that a lane is dealt in one batch.
@@ -436,6 +492,8 @@ impl Default for HostSettings {
             retry: None,
             backoff: Backoff::default(),
             sleep: Sleep::default(),
+            keep_alive: true,
+            noop_after: None,
             pipeline: Pipeline::default(),
             depth: 1,
             is_lmtp: false,

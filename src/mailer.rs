@@ -386,11 +386,15 @@ impl Mailer {
     }
 
     async fn run_due(&mut self) -> Result<(), Error> {
-        if !self.coordinator.is_batch_due(Instant::now()) {
+        let is_done = |coordinator: &Coordinator| {
+            let now = Instant::now();
+            !coordinator.is_batch_due(now) && !coordinator.is_rest_due(now)
+        };
+        self.expect_mails(false, false);
+        if is_done(&self.coordinator) {
             return Ok(());
         }
-        self.expect_mails(false, false);
-        self.drive(|coordinator, _| !coordinator.is_batch_due(Instant::now())).await
+        self.drive(|coordinator, _| is_done(coordinator)).await
     }
 
     /// Runs batches until there is room, or a lane waits for a message: the caller
@@ -440,7 +444,7 @@ impl Mailer {
     async fn drive(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {
         self.drive_on(|coordinator, progress| is_done(coordinator, progress) && !coordinator.is_in_content())
             .await?;
-        if self.coordinator.pace().is_free() {
+        if self.coordinator.pace().is_free() || self.coordinator.is_going_to_rest() {
             // What was begun is written before the caller does other things.
             future::poll_once(self.sweep_once()).await;
         }

@@ -152,6 +152,8 @@ pub struct Session {
     /// The connection is not to be used further when this flight is over.
     is_worn: bool,
     began: Option<Instant>,
+    /// When the server was heard last.
+    heard: Option<Instant>,
     /// Since when the server has had time for the awaited reply.
     waiting_since: Option<Instant>,
     /// When octets were moved last, or a failure was noticed; `None` when nobody said.
@@ -196,6 +198,7 @@ impl Session {
             spent: false,
             is_worn: false,
             began: None,
+            heard: None,
             waiting_since: None,
             moved_at: None,
         }
@@ -415,6 +418,11 @@ impl Session {
     /// When the current flight began.
     pub fn began(&self) -> Option<Instant> {
         self.began
+    }
+
+    /// When the server was heard last on this connection.
+    pub fn heard_at(&self) -> Option<Instant> {
+        self.heard
     }
 
     /// When waiting ends; `None` while nothing is waited for.

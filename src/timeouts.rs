@@ -55,7 +55,8 @@ pub struct Timeouts {
     /// The reply to the content's end. 10 minutes: giving up earlier leaves a
     /// mail in doubt that the server may well have taken (RFC 1047).
     pub final_reply: Duration,
-    /// The reply to RSET, and to a question of the caller's. 5 minutes.
+    /// The reply to RSET, to a question of the caller's, and to the NOOP of
+    /// [`Host::noop_after`](crate::Host::noop_after). 5 minutes.
     pub rset: Duration,
     /// The reply to QUIT. 10 seconds: nothing depends on it.
     pub quit: Duration,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Coordinator;
-use super::lane::Lane;
 use crate::host::HostSettings;
 use crate::limits::{Bucket, Rate};
 
@@ -69,22 +68,29 @@ impl Allowance {
 }
 
 impl Coordinator {
-    /// For how many mails that may be begun now free lanes have room, which is `room`
-    /// without the limits.
+    /// For how many mails that may be begun now lanes have room that are free, or will
+    /// be when they are opened for it; that is `room` without the limits.
     pub(super) fn allowed(&self, room: usize, now: Instant) -> usize {
-        let Some(mut left) = self.allowance.left(now) else { return room };
-        self.free_lanes().map(|lane| left.grant(lane.id.host, lane.depth()) as usize).sum()
+        self.granted(self.muster.roomy(), now).unwrap_or(room)
     }
 
-    /// When a mail may be begun on a free lane, where none may now.
+    /// The same of lanes that are free now.
+    pub(super) fn allowed_now(&self, room: usize, now: Instant) -> usize {
+        self.granted(self.muster.free(), now).unwrap_or(room)
+    }
+
+    /// When a mail may be begun on a lane with room, where none may now.
     pub(super) fn allowed_at(&self, now: Instant) -> Option<Instant> {
         if !self.allowance.is_limited {
             return None;
         }
-        self.free_lanes().filter_map(|lane| self.allowance.next_at(lane.id.host, now)).min()
+        let lanes = self.muster.roomy().filter_map(|place| self.lanes.get(place));
+        lanes.filter_map(|lane| self.allowance.next_at(lane.id.host, now)).min()
     }
 
-    fn free_lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.muster.free().filter_map(|place| self.lanes.get(place))
+    fn granted(&self, places: impl Iterator<Item = usize>, now: Instant) -> Option<usize> {
+        let mut left = self.allowance.left(now)?;
+        let lanes = places.filter_map(|place| self.lanes.get(place));
+        Some(lanes.map(|lane| left.grant(lane.id.host, lane.depth()) as usize).sum())
     }
 }

@@ -74,8 +74,12 @@ impl Coordinator {
 impl Lane {
     /// Whether it has a question that can be asked now, or never.
     pub(super) fn wants_to_ask(&self) -> bool {
-        let waits = matches!(self.asked.as_deref(), Some(Asked::Waiting { .. }));
-        waits && (self.standing == Standing::Retired || (self.is_free() && !self.is_poised))
+        self.has_question() && (self.standing == Standing::Retired || (self.is_free() && !self.is_poised))
+    }
+
+    /// Whether it has a question that was not put.
+    pub(super) fn has_question(&self) -> bool {
+        matches!(self.asked.as_deref(), Some(Asked::Waiting { .. }))
     }
 
     fn ask_away(&mut self, now: Instant) {

@@ -35,6 +35,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         lane.part = self.desk.part();
         lane.dealt += 1;
         lane.begins_mail();
+        lane.has_kept_quiet = false;
         lane.mails.push_back(mail);
     }
 

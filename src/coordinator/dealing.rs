@@ -14,14 +14,14 @@ use crate::timeouts::after;
 
 /// How good a lane is for a mail that was tried before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
+pub(super) enum Fit {
     SameLane,
     SameHost,
     OtherHost,
 }
 
 impl Fit {
-    fn of(lane: LaneId, last: Option<LaneId>) -> Fit {
+    pub(super) fn of(lane: LaneId, last: Option<LaneId>) -> Fit {
         match last {
             Some(last) if lane == last => Fit::SameLane,
             Some(last) if lane.host == last.host => Fit::SameHost,
@@ -31,9 +31,15 @@ impl Fit {
 }
 
 impl Coordinator {
-    /// Whether a batch is to begin, where lanes that are free have `room` for so
-    /// many mails.
-    pub(super) fn is_deal_due(&self, now: Instant, room: usize) -> bool {
+    /// Whether a batch is to begin, and there are the lanes for it.
+    pub(super) fn is_deal_due(&self, now: Instant, survey: &Survey) -> bool {
+        let is_wanted = survey.room > 0 && self.is_batch_wanted(now, survey.all_room());
+        is_wanted && self.allowed_now(survey.room, now) > 0 && self.is_enough_awake(survey)
+    }
+
+    /// Whether a batch is to begin, where lanes that are free, or will be as soon as they
+    /// are opened for it, have `room` for so many mails.
+    pub(super) fn is_batch_wanted(&self, now: Instant, room: usize) -> bool {
         let is_held_up = self.desk.batch_running || self.is_restart_due() || self.closing;
         if is_held_up || self.dealable() == 0 || room == 0 {
             return false;
@@ -46,7 +52,7 @@ impl Coordinator {
     }
 
     /// Mails that could be dealt if there were room.
-    fn dealable(&self) -> usize {
+    pub(super) fn dealable(&self) -> usize {
         self.desk.backlog().saturating_sub(self.waiting)
     }
 
@@ -63,7 +69,7 @@ impl Coordinator {
     /// so only where all others are as far, and nothing is to be restarted: no
     /// server is left waiting for what another one does.
     pub(super) fn goes_hungry(&self, survey: &Survey, now: Instant) -> bool {
-        let room = self.allowed(survey.room, now);
+        let room = self.allowed_now(survey.room, now);
         let wants_more = self.feeding && self.desk.has_room() && self.dealable() < room;
         wants_more && survey.has(Is::Poised) && self.may_overlap(survey)
     }
@@ -72,7 +78,7 @@ impl Coordinator {
         !survey.has(Is::Busy) && !self.closing && !self.is_restart_due()
     }
 
-    fn is_restart_due(&self) -> bool {
+    pub(super) fn is_restart_due(&self) -> bool {
         self.desk.restart_now || self.desk.restart_at_batch_end
     }
 
@@ -85,7 +91,11 @@ impl Coordinator {
         now: Instant,
         handler: &mut H,
     ) {
-        if self.may_overlap(survey) && self.is_worth_a_deal(self.allowed(survey.room, now)) {
+        if self.may_overlap(survey)
+            && self.is_worth_a_deal(self.allowed(survey.all_room(), now))
+            && self.allowed_now(survey.room, now) > 0
+            && !self.are_sleepers_wanted(survey)
+        {
             self.end_batch(now);
             self.deal(now, handler);
         }
@@ -107,6 +117,7 @@ impl Coordinator {
     /// is one, and then the others, as evenly as that and the depths let it be.
     pub(super) fn deal<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         self.survey();
+        self.called = 0;
         self.desk.batch_begins();
         let mut free = std::mem::take(&mut self.free);
         free.clear();
@@ -185,14 +196,24 @@ impl Coordinator {
             }
         }
         let (best, place) = best?;
-        let is_better = |lane: &&Lane| fit(lane) > best;
-        let is_busy = |lane: &Lane| lane.standing == Standing::Active && !lane.is_free() && lane.dealt == 0;
-        let has_busy = best < Fit::OtherHost && self.muster.has_busy();
-        let waits = has_busy && {
-            let better = self.lanes.iter().filter(|lane| is_busy(lane)).filter(is_better).count();
-            self.waiting < better
+        (!self.waits_for_better(mail, best, self.waiting)).then_some(place)
+    }
+
+    /// Whether the mail waits for a lane that has not finished and suits it better than
+    /// the best of those that could take it, as so many other mails do: no more than
+    /// there are such lanes.
+    pub(super) fn waits_for_better(&self, mail: &Mail, best: Fit, others: usize) -> bool {
+        let is_any_busy = self.muster.has_busy() || self.muster.has(Is::Waking);
+        if best == Fit::OtherHost || !is_any_busy {
+            return false;
+        }
+        let is_at_work = |lane: &Lane| {
+            let is_done = lane.is_free() || lane.is_at_noop || lane.dealt > 0;
+            lane.standing == Standing::Active && !is_done
         };
-        (!waits).then_some(place)
+        let is_busy = |lane: &&Lane| lane.is_waking() || is_at_work(lane);
+        let is_better = |lane: &&Lane| Fit::of(lane.id, mail.last_lane) > best;
+        others < self.lanes.iter().filter(is_busy).filter(is_better).count()
     }
 
     /// How many mails each free lane gets in all, of so many that were not dealt yet:
@@ -246,7 +267,7 @@ impl Coordinator {
     }
 
     /// The places of these lanes, from the one on whose turn it is.
-    fn in_turn<'f>(&self, free: &'f [usize]) -> impl Iterator<Item = usize> + use<'f> {
+    pub(super) fn in_turn<'f>(&self, free: &'f [usize]) -> impl Iterator<Item = usize> + use<'f> {
         let first = free.partition_point(|place| *place < self.first_lane);
         let (before, from) = free.split_at(first);
         from.iter().chain(before).copied()

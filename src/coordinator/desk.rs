@@ -245,6 +245,11 @@ impl Desk {
         self.retries.len()
     }
 
+    /// Those, in their order.
+    pub(super) fn tried_before(&self) -> impl Iterator<Item = &Mail> {
+        self.retries.iter()
+    }
+
     /// The part that a lane takes which is dealt a mail.
     pub(super) fn part(&self) -> Part {
         if self.settings.pace.is_free() { Part::Alone } else { Part::Batch }

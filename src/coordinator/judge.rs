@@ -99,8 +99,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let Some(answer) = session.answer() else { return SessionVerdict::Default };
         let (step, tag, recipient) = (answer.step, answer.mail, answer.recipient);
         let Some(mail) = self.lane.mail(tag) else {
-            self.lane.answer_question();
-            self.lane.session.answer_judged();
+            self.answered_without_mail();
             return SessionVerdict::Default;
         };
         let blame = Blame::of(&answer, mail);
@@ -442,6 +441,10 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     /// `None` when it was one too many and the lane is retired.
     fn set_back(&mut self, setback: Setback) -> Option<Duration> {
         let lane = &mut *self.lane;
+        if std::mem::take(&mut lane.has_kept_quiet) && setback != Setback::Opening {
+            // It ended at rest, and no sooner than NOOP is said.
+            return Some(Duration::ZERO);
+        }
         let jitter = self.desk.random.f64();
         let wait = lane.setbacks.add(setback, lane.host.reopening(), jitter, self.now);
         if wait.is_none() {

@@ -26,6 +26,9 @@ pub enum Standing {
     Active,
     /// Its connection is being made.
     Opening,
+    /// It is in use and has no connection before there is a mail for it, as its host's
+    /// are not kept: see [`Host::keep_alive`](crate::Host::keep_alive).
+    Resting,
     /// It sits out until the batch ends, or until its back-off is over.
     Benched,
     /// It is out of use until a restart.
@@ -102,6 +105,14 @@ pub struct Lane {
     pub(super) owes_dot: bool,
     /// The client lacked the means to open a content.
     pub(super) is_short: bool,
+    /// NOOP was said, or RSET in its place, and has not been answered.
+    pub(super) is_at_noop: bool,
+    /// Its server has answered that, and it has done nothing else since.
+    pub(super) has_kept_quiet: bool,
+    /// It is opened because there are mails, and had no connection before.
+    pub(super) is_woken: bool,
+    /// It sits out, and has to authenticate when it goes on.
+    pub(super) sits_outside: bool,
     /// A question of the caller's.
     pub(super) asked: Option<Box<Asked>>,
     pub(super) part: Part,
@@ -156,6 +167,10 @@ impl Lane {
             refusals: 0,
             owes_dot: false,
             is_short: false,
+            is_at_noop: false,
+            has_kept_quiet: false,
+            is_woken: false,
+            sits_outside: false,
             asked: None,
             part: Part::None,
             bench: None,
@@ -298,6 +313,7 @@ impl Lane {
         self.disconnect();
         self.standing = Standing::Benched;
         self.reopen_at = Some(at);
+        self.is_woken = false;
         self.was_tried = true;
     }
 
@@ -309,6 +325,7 @@ impl Lane {
         self.waits_at_gate = false;
         self.is_poised = false;
         self.owes_dot = false;
+        (self.is_at_noop, self.has_kept_quiet) = (false, false);
         self.refusals = 0;
         (self.begun, self.opened_at) = (0, None);
         (self.style, self.style_before) = (Style::Single, Style::Single);
@@ -337,6 +354,7 @@ impl Lane {
     pub(super) fn reopen(&mut self, at: Instant, now: Instant) {
         self.leave(now);
         self.is_shut_out = false;
+        self.is_woken = false;
         self.bench = None;
         self.standing = if at > now { Standing::Benched } else { Standing::Opening };
         self.reopen_at = Some(at);
@@ -359,7 +377,7 @@ impl Lane {
     /// Sits out until the batch ends.
     pub(super) fn sit_out(&mut self, bench: Bench, now: Instant) {
         self.part = Part::None;
-        self.waits_at_gate = false;
+        self.sits_outside = std::mem::take(&mut self.waits_at_gate);
         if bench != Bench::Rejoin || !self.session.is_usable() {
             self.leave(now);
         }
@@ -371,6 +389,7 @@ impl Lane {
     /// first.
     pub(super) fn enter(&mut self, must_authenticate: bool) {
         self.waits_at_gate = must_authenticate && !self.session.is_authenticated();
+        self.has_kept_quiet &= !self.waits_at_gate;
         self.standing = if self.waits_at_gate { Standing::Opening } else { Standing::Active };
     }
 
@@ -392,7 +411,8 @@ impl Lane {
 
     /// Whether its connection can go on after it has sat out.
     pub(super) fn is_rejoinable(&self) -> bool {
-        self.link == Link::Up && self.session.is_usable() && !self.is_used_up()
+        let is_fit = self.session.is_usable() || (self.is_at_noop && !self.session.is_over());
+        self.link == Link::Up && is_fit && !self.is_used_up()
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -401,7 +421,7 @@ impl Lane {
 
     /// Whether it can be dealt a mail.
     pub(super) fn is_free(&self) -> bool {
-        let is_idle = self.mails.is_empty() && self.session.is_usable() && !self.owes_dot;
+        let is_idle = self.mails.is_empty() && self.session.is_usable() && !self.owes_dot && !self.is_at_noop;
         let is_up = self.standing == Standing::Active && self.link == Link::Up;
         is_up && (is_idle || self.is_poised) && !self.is_used_up()
     }

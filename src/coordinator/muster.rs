@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use super::Coordinator;
 use super::gate::Gate;
 use super::lane::{Lane, Link, Part, Standing};
+use super::{Coordinator, earliest};
 
 /// Places of lanes, each of them once.
 #[derive(Debug)]
@@ -66,6 +66,16 @@ pub(super) enum Is {
     Asking,
     AtGate,
     Renewable,
+    /// At rest, and to say NOOP now and then.
+    Quiet,
+    /// Without a mail, on a connection that is not kept.
+    Idle,
+    /// Without a connection until there is a mail for it.
+    AtRest,
+    /// The same, and it has a question to put.
+    Called,
+    /// Being opened since there are mails for it.
+    Waking,
     ToBeOpened,
 }
 
@@ -74,14 +84,17 @@ pub(super) enum Is {
 struct Share {
     held: u32,
     room: u32,
+    closed: u32,
     is: [bool; Is::ToBeOpened as usize + 1],
 }
 
 impl Share {
     fn of(lane: &Lane) -> Share {
+        let is_at_rest = lane.standing == Standing::Resting;
         let mut share = Share {
             held: u32::try_from(lane.held()).unwrap_or(u32::MAX),
             room: if lane.is_free() { lane.depth() } else { 0 },
+            closed: if is_at_rest || lane.is_waking() { lane.depth() } else { 0 },
             ..Share::default()
         };
         let (is_down, is_in_batch) = (lane.link == Link::Down, lane.part == Part::Batch);
@@ -97,6 +110,11 @@ impl Share {
             (Is::Asking, lane.wants_to_ask()),
             (Is::AtGate, lane.waits_at_gate),
             (Is::Renewable, lane.is_renewable()),
+            (Is::Quiet, lane.is_quiet()),
+            (Is::Idle, lane.is_idle()),
+            (Is::AtRest, is_at_rest),
+            (Is::Called, lane.is_called()),
+            (Is::Waking, lane.is_waking()),
             (Is::ToBeOpened, is_down && lane.reopen_at.is_some()),
         ] {
             if let Some(place) = share.is.get_mut(what as usize) {
@@ -118,6 +136,8 @@ pub(super) struct Survey {
     pub(super) held: usize,
     /// Mails that free lanes could be dealt.
     pub(super) room: usize,
+    /// The same of those that are opened for mails, or would be.
+    pub(super) closed: usize,
     lanes: [usize; Is::ToBeOpened as usize + 1],
     pub(super) gate_opens_at: Option<Instant>,
     pub(super) reopen_at: Option<Instant>,
@@ -137,15 +157,22 @@ impl Survey {
         self.reopen_at.is_some_and(|at| at <= now)
     }
 
+    /// Mails that could be dealt if all were open.
+    pub(super) fn all_room(&self) -> usize {
+        self.room + self.closed
+    }
+
     fn add(&mut self, share: &Share) {
         self.held += share.held as usize;
         self.room += share.room as usize;
+        self.closed += share.closed as usize;
         self.lanes.iter_mut().zip(share.is).for_each(|(sum, is_so)| *sum += usize::from(is_so));
     }
 
     fn subtract(&mut self, share: &Share) {
         self.held -= share.held as usize;
         self.room -= share.room as usize;
+        self.closed -= share.closed as usize;
         self.lanes.iter_mut().zip(share.is).for_each(|(sum, is_so)| *sum -= usize::from(is_so));
     }
 }
@@ -155,6 +182,8 @@ impl Survey {
 pub(super) struct Muster {
     shares: Vec<Share>,
     sum: Survey,
+    /// No lane that is quiet has to say NOOP before this.
+    pub(super) noop_at: Option<Instant>,
     /// Lanes whose bytes were moved, or that can be judged as it is.
     pub(super) moved: Marks,
     /// Lanes that may be different from their shares.
@@ -170,6 +199,7 @@ impl Muster {
         Muster {
             shares: vec![Share::default(); lanes],
             sum: Survey::default(),
+            noop_at: None,
             moved: Marks::all(lanes),
             changed: Marks::all(lanes),
             stirred: Marks::all(lanes),
@@ -183,6 +213,12 @@ impl Muster {
         shares.filter(|(_, share)| share.room > 0).map(|(place, _)| place)
     }
 
+    /// The same, and those that would have room if they were open.
+    pub(super) fn roomy(&self) -> impl Iterator<Item = usize> {
+        let shares = self.shares.iter().enumerate();
+        shares.filter(|(_, share)| share.room + share.closed > 0).map(|(place, _)| place)
+    }
+
     /// Lanes at a 354, as of the last survey.
     pub(super) fn poised(&self) -> impl Iterator<Item = usize> {
         let shares = self.shares.iter().enumerate();
@@ -192,6 +228,11 @@ impl Muster {
     /// Whether a lane that is in use is not free, as of the last survey.
     pub(super) fn has_busy(&self) -> bool {
         self.sum.lanes(Is::Active) > self.free().count()
+    }
+
+    /// Whether any lane is so, as of the last survey.
+    pub(super) fn has(&self, what: Is) -> bool {
+        self.sum.has(what)
     }
 
     /// Whether no lane is in a batch, as of the last survey.
@@ -207,6 +248,9 @@ impl Muster {
         let Some(share) = self.shares.get_mut(place) else { return };
         let new = Share::of(lane);
         if new != *share {
+            if new.is(Is::Quiet) && !share.is(Is::Quiet) {
+                self.noop_at = earliest(self.noop_at, lane.quiet_until());
+            }
             self.sum.subtract(share);
             self.sum.add(&new);
             *share = new;
@@ -239,10 +283,12 @@ impl Coordinator {
         survey
     }
 
-    /// Whether the sums are those of the lanes. It looks at all of them.
+    /// Whether the sums are those of the lanes, and nobody is quiet for longer than is
+    /// known. It looks at all of them.
     pub(super) fn is_mustered(&self) -> bool {
         let mut sum = Survey::default();
         self.lanes.iter().for_each(|lane| sum.add(&Share::of(lane)));
-        sum == self.muster.sum
+        let is_known = |at: Instant| self.muster.noop_at.is_some_and(|bound| bound <= at);
+        sum == self.muster.sum && self.lanes.iter().filter_map(Lane::quiet_until).all(is_known)
     }
 }

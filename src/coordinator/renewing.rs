@@ -4,18 +4,19 @@
 use std::time::Instant;
 
 use super::Coordinator;
-use super::lane::Lane;
+use super::lane::{Lane, Standing};
 use crate::event::{Handler, SessionVerdict};
 use crate::reopening::Setback;
 use crate::timeouts::after;
 
 impl Coordinator {
     /// A callback's restart: every lane is opened anew. Those that are being
-    /// opened are left to it, and nothing is counted against them, nor a
-    /// second time against those that wait to be opened.
+    /// opened are left to it, and so are those that rest; nothing is counted against
+    /// them, nor a second time against those that wait to be opened.
     pub(super) fn restart_all<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         self.desk.count_restart();
-        for lane in self.lanes.iter_mut().filter(|lane| !lane.is_being_opened()) {
+        let has_none = |lane: &Lane| lane.is_being_opened() || lane.standing == Standing::Resting;
+        for lane in self.lanes.iter_mut().filter(|lane| !has_none(lane)) {
             lane.renew = true;
             if !lane.is_to_be_opened() {
                 lane.setbacks.note(Setback::Other, now);

@@ -13,7 +13,7 @@ use crate::timeouts::after;
 impl Coordinator {
     /// Whether anything is under way that a peer could hold up.
     fn is_under_way(&self, survey: &Survey) -> bool {
-        let resting = survey.lanes(Is::Active) + survey.lanes(Is::Retired);
+        let resting = survey.lanes(Is::Active) + survey.lanes(Is::AtRest) + survey.lanes(Is::Retired);
         survey.held > 0 || (survey.has(Is::Connected) && resting < self.lanes.len())
     }
 

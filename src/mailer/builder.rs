@@ -155,6 +155,16 @@ impl MailerBuilder {
         self.default_of(|host| host.backoff(backoff))
     }
 
+    /// Whether connections are kept between batches: see [`Host::keep_alive`].
+    pub fn keep_alive(self, is_kept: bool) -> MailerBuilder {
+        self.default_of(|host| host.keep_alive(is_kept))
+    }
+
+    /// After how long without a word NOOP is said: see [`Host::noop_after`].
+    pub fn noop_after(self, quiet: Duration) -> MailerBuilder {
+        self.default_of(|host| host.noop_after(quiet))
+    }
+
     /// Whether sessions are protected by TLS: see [`Host::security`].
     pub fn security(self, security: Security) -> MailerBuilder {
         self.default_of(|host| host.security(security))
@@ -538,6 +548,8 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
         mails_per_connection: host.mails_per_connection.or(defaults.mails_per_connection),
         max_connection_age: host.max_connection_age.or(defaults.max_connection_age),
         backoff: host.backoff.clone().or_else(|| defaults.backoff.clone()).unwrap_or_default(),
+        keep_alive: host.keep_alive.or(defaults.keep_alive).unwrap_or(true),
+        noop_after: host.noop_after.or(defaults.noop_after),
         security,
         tls: host.tls.clone().or_else(|| defaults.tls.clone()).unwrap_or_default(),
         credentials,

@@ -63,7 +63,7 @@ pub enum Step {
     Content,
     /// RSET.
     Rset,
-    /// NOOP, as a question of the caller's.
+    /// NOOP: a question of the caller's, or a sign of life of a session that rests.
     Noop,
     /// HELP.
     Help,
@@ -327,6 +327,11 @@ impl Flight<'_> {
     /// Asks something of the caller's, outside of any transaction.
     pub fn inquire(&mut self, inquiry: &Inquiry) {
         self.ask(inquiry.command(), inquiry.step(), 0);
+    }
+
+    /// Lets the server know that the session is wanted on (RFC 5321 §4.1.1.9).
+    pub fn noop(&mut self) {
+        self.ask(Command::Noop, Step::Noop, 0);
     }
 
     /// Ends the session; whatever the answer, it is good for nothing else.

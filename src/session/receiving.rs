@@ -21,6 +21,7 @@ impl Session {
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         let was_sound = self.failure.is_none();
         self.moved_at = Some(now);
+        self.heard = Some(now);
         let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let mut rest = bytes;
         while !rest.is_empty() && self.failure.is_none() && !self.spent {

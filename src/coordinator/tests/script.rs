@@ -368,17 +368,36 @@ impl Script {
 
     /// Lets time pass up to what comes next; `false` when nothing does.
     pub fn wait(&mut self) -> bool {
+        let Some(next) = self.next_due() else { return false };
+        self.pass_to(next);
+        true
+    }
+
+    /// Lets so much time pass, and all happen that comes with it.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.run();
+        while let Some(next) = self.next_due().filter(|next| *next <= end) {
+            self.pass_to(next);
+            self.run();
+        }
+        self.pass_to(end);
+        self.run();
+    }
+
+    fn next_due(&self) -> Option<Instant> {
         let lanes = self.coordinator.lanes().iter();
         let over_at = self.coordinator.step_over_at();
         let due = self.progress.wake_at.into_iter().chain(over_at);
-        let next = lanes.filter_map(|lane| lane.session().deadline()).chain(due).min();
-        let Some(next) = next else { return false };
-        self.now = self.now.max(next);
+        lanes.filter_map(|lane| lane.session().deadline()).chain(due).min()
+    }
+
+    fn pass_to(&mut self, time: Instant) {
+        self.now = self.now.max(time);
         for lane in self.coordinator.lanes_mut() {
             lane.session_mut().check_deadline(self.now);
         }
         self.settle();
-        true
     }
 
     /// All lanes are open and rest.

@@ -1,0 +1,183 @@
+//! Connections that are not kept between batches: a lane without a mail gives its own up
+//! and rests, and gets another one when there are mails again.
+//!
+//! ```text
+//!  Active ── no mail, and none at hand: QUIT ──▶ Resting ── there are mails ──▶ Opening ──▶ Active
+//! ```
+//!
+//! Such an opening is planned, and never held against the lane.
+
+use std::time::Instant;
+
+use super::Coordinator;
+use super::dealing::Fit;
+use super::lane::{Lane, Link, Standing};
+use super::mail::Mail;
+use super::muster::{Is, Survey};
+use crate::pace::Pace;
+
+impl Coordinator {
+    // ---- to rest ----------------------------------------------------------
+
+    /// Whether lanes are to give up connections that there is no mail for, which the
+    /// next `settle` has them do: see [`Host::keep_alive`](crate::Host::keep_alive).
+    pub fn is_rest_due(&self, now: Instant) -> bool {
+        self.may_rest(self.muster.has(Is::Idle), self.room, now)
+    }
+
+    /// Whether a lane that rests has yet to say QUIT, or to hear the reply.
+    pub fn is_going_to_rest(&self) -> bool {
+        let is_going = |lane: &Lane| lane.standing == Standing::Resting && lane.link == Link::Up;
+        self.muster.has(Is::AtRest) && self.lanes.iter().any(is_going)
+    }
+
+    /// Not before the batch has ended, nor while there are mails for them, or the
+    /// caller has some at hand.
+    fn may_rest(&self, are_idle: bool, room: usize, now: Instant) -> bool {
+        let is_held_up = self.feeding || self.closing || self.is_restart_due() || self.desk.batch_running;
+        are_idle && !is_held_up && !self.is_batch_wanted(now, room)
+    }
+
+    /// Idle lanes give up connections that are not kept; says whether any has.
+    pub(super) fn lets_rest(&mut self, survey: &Survey, now: Instant) -> bool {
+        if !self.may_rest(survey.has(Is::Idle), survey.all_room(), now) {
+            return false;
+        }
+        for place in 0..self.lanes.len() {
+            if self.lanes.get(place).is_some_and(Lane::is_idle) {
+                self.change(place).into_iter().for_each(|lane| lane.rest(now));
+            }
+        }
+        self.called = 0;
+        true
+    }
+
+    // ---- to work ----------------------------------------------------------
+
+    /// Whether those that were woken for a deal are up, or as many of them as a batch
+    /// waits for: a lane that is opened because something went wrong is not waited for,
+    /// but these all had their connections taken from them.
+    pub(super) fn is_enough_awake(&self, survey: &Survey) -> bool {
+        let waking = survey.lanes(Is::Waking);
+        match self.desk.settings.pace {
+            _ if waking == 0 => true,
+            Pace::Lockstep => false,
+            Pace::Quorum { share, .. } => {
+                let free = self.muster.free().count();
+                free as f64 >= f64::from(share) * (free + waking) as f64 - 1e-3
+            }
+            Pace::Free => true,
+        }
+    }
+
+    /// Whether there are mails for lanes that rest, so that the next deal is one for them,
+    /// too.
+    pub(super) fn are_sleepers_wanted(&self, survey: &Survey) -> bool {
+        survey.has(Is::AtRest) && self.dealable() > survey.room
+    }
+
+    /// Lanes that rest are opened for questions, and for mails; says whether any is.
+    pub(super) fn wakes_lanes(&mut self, survey: &Survey, now: Instant) -> bool {
+        if self.closing || !survey.has(Is::AtRest) {
+            return false;
+        }
+        let woken = if survey.has(Is::Called) {
+            self.places(Lane::is_called)
+        } else if self.is_batch_wanted(now, survey.all_room()) {
+            self.sleepers_for_mails()
+        } else {
+            return false;
+        };
+        for place in woken.iter().copied() {
+            self.change(place).into_iter().for_each(|lane| lane.wake(now));
+        }
+        !woken.is_empty()
+    }
+
+    fn places(&self, are: impl Fn(&Lane) -> bool) -> Vec<usize> {
+        let lanes = self.lanes.iter().enumerate();
+        lanes.filter(|(_, lane)| are(lane)).map(|(place, _)| place).collect()
+    }
+
+    /// One lane for each mail for which none is open, or being opened, and which waits for
+    /// none that is busy. One that fails is not replaced while there are others: a host
+    /// that is gone would hold up the deal as often as it has lanes.
+    fn sleepers_for_mails(&mut self) -> Vec<usize> {
+        let mut open = self.places(|lane| lane.is_free() || lane.is_waking());
+        let resting = self.places(|lane| lane.standing == Standing::Resting);
+        let mut resting: Vec<usize> = self.in_turn(&resting).collect();
+        if open.is_empty() {
+            self.called = 0;
+        }
+        let (mut woken, mut waiting) = (Vec::new(), 0);
+        if self.called == 0 {
+            for mail in self.desk.tried_before() {
+                let known = self.best_for(mail, &open).map(|(fit, _)| fit);
+                let sleeper = self.best_for(mail, &resting);
+                let best = known.max(sleeper.map(|(fit, _)| fit));
+                if best.is_some_and(|best| self.waits_for_better(mail, best, waiting)) {
+                    waiting += 1;
+                } else if let Some((_, position)) = sleeper.filter(|(fit, _)| Some(*fit) > known) {
+                    let place = resting.remove(position);
+                    woken.push(place);
+                    open.push(place);
+                }
+            }
+        }
+        self.called = self.called.max(open.len() + waiting);
+        let more = self.desk.backlog().saturating_sub(self.called).min(resting.len());
+        self.called += more;
+        woken.extend(resting.into_iter().take(more));
+        if let Some(last) = woken.last() {
+            self.first_lane = (last + 1) % self.lanes.len();
+        }
+        woken
+    }
+
+    /// How well the best of these lanes suits the mail, and where among them it is.
+    fn best_for(&self, mail: &Mail, places: &[usize]) -> Option<(Fit, usize)> {
+        let ideal = if self.hosts < 2 { Fit::SameHost } else { Fit::OtherHost };
+        let mut best: Option<(Fit, usize)> = None;
+        for (position, place) in places.iter().enumerate() {
+            let Some(lane) = self.lanes.get(*place) else { continue };
+            let fit = Fit::of(lane.id, mail.last_lane);
+            if best.is_none_or(|(known, _)| fit > known) {
+                best = Some((fit, position));
+            }
+            if fit >= ideal {
+                break;
+            }
+        }
+        best
+    }
+}
+
+impl Lane {
+    /// Whether its connection is not to be kept, and it has nothing to do on it.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.host.keep_alive && self.is_free() && !self.is_poised && !self.has_question()
+    }
+
+    /// Whether it rests, and has a question to put.
+    pub(super) fn is_called(&self) -> bool {
+        self.standing == Standing::Resting && self.has_question()
+    }
+
+    /// Whether it is opened because there are mails, and does not wait for another lane
+    /// of its host to authenticate.
+    pub(super) fn is_waking(&self) -> bool {
+        self.is_woken && self.standing == Standing::Opening && !self.waits_at_gate
+    }
+
+    /// Gives up its connection until there is a mail for it.
+    fn rest(&mut self, now: Instant) {
+        self.leave(now);
+        self.standing = Standing::Resting;
+    }
+
+    /// Opens it for a mail.
+    fn wake(&mut self, now: Instant) {
+        self.reopen(now, now);
+        self.is_woken = true;
+    }
+}
