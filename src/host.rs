@@ -390,8 +390,8 @@ impl Host {
         self
     }
 
-    /// How long a connection is given mails; one that is older is replaced in the same
-    /// way when it has none. Default: for ever.
+    /// How long a connection is given mails; one that is older, and has had one, is
+    /// replaced in the same way when it has none. Default: for ever.
     pub fn max_connection_age(mut self, age: Duration) -> Host {
         self.max_connection_age = Some(age);
         self

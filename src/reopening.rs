@@ -101,6 +101,13 @@ pub(crate) struct Bounds<'a> {
     pub(crate) sleep: Sleep,
 }
 
+impl Bounds<'_> {
+    /// How long to wait before an opening that is held against nobody.
+    pub(crate) fn least_wait(&self, setback: Setback) -> Duration {
+        if setback.is_hang() { self.sleep.hang } else { self.sleep.fail }
+    }
+}
+
 /// Openings of a lane that were needed in a row, with no mail finished between.
 #[derive(Debug, Default)]
 pub(crate) struct Setbacks {
@@ -161,8 +168,7 @@ impl Setbacks {
 }
 
 fn wait(failures: u32, setback: Setback, bounds: Bounds<'_>, jitter: f64) -> Duration {
-    let least = if setback.is_hang() { bounds.sleep.hang } else { bounds.sleep.fail };
-    bounds.backoff.wait(failures, jitter).max(least)
+    bounds.backoff.wait(failures, jitter).max(bounds.least_wait(setback))
 }
 
 #[cfg(test)]

@@ -352,6 +352,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 break is_short;
             }
             let is_done = self.lane.mails.is_empty() && !self.lane.owes_dot;
+            // One that sits out is looked after when it comes back.
+            let is_done = is_done && self.lane.standing == Standing::Active;
             let is_at_its_end = self.lane.is_used_up() || self.lane.is_aged(self.now);
             if self.lane.is_worn() || (is_done && is_at_its_end) {
                 // Planned, and not held against the lane.
@@ -443,7 +445,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         let lane = &mut *self.lane;
         if std::mem::take(&mut lane.has_kept_quiet) && setback != Setback::Opening {
             // It ended at rest, and no sooner than NOOP is said.
-            return Some(Duration::ZERO);
+            return Some(lane.host.reopening().least_wait(setback));
         }
         let jitter = self.desk.random.f64();
         let wait = lane.setbacks.add(setback, lane.host.reopening(), jitter, self.now);

@@ -462,9 +462,10 @@ impl Lane {
         self.mails_left() == 0
     }
 
-    /// Whether its connection has stood for as long as it may.
+    /// Whether its connection has stood for as long as it may. One that has had no mail
+    /// is good for one: else a lane whose opening takes longer would never have any.
     pub(super) fn is_aged(&self, now: Instant) -> bool {
-        let limit = self.host.max_connection_age;
+        let limit = self.host.max_connection_age.filter(|_| self.begun > 0);
         self.opened_at.zip(limit).is_some_and(|(at, limit)| now >= after(at, limit))
     }
 

@@ -84,7 +84,7 @@ impl Coordinator {
         let woken = if survey.has(Is::Called) {
             self.places(Lane::is_called)
         } else if self.is_batch_wanted(now, survey.all_room()) {
-            self.sleepers_for_mails()
+            self.sleepers_for_mails(now)
         } else {
             return false;
         };
@@ -102,10 +102,18 @@ impl Coordinator {
     /// One lane for each mail for which none is open, or being opened, and which waits for
     /// none that is busy. One that fails is not replaced while there are others: a host
     /// that is gone would hold up the deal as often as it has lanes.
-    fn sleepers_for_mails(&mut self) -> Vec<usize> {
+    fn sleepers_for_mails(&mut self, now: Instant) -> Vec<usize> {
         let mut open = self.places(|lane| lane.is_free() || lane.is_waking());
         let resting = self.places(|lane| lane.standing == Standing::Resting);
         let mut resting: Vec<usize> = self.in_turn(&resting).collect();
+        if let Some(mut left) = self.allowance.left(now) {
+            let lanes = &self.lanes;
+            let mut may_begin = |place: &usize| {
+                lanes.get(*place).is_some_and(|lane| left.grant(lane.id.host, lane.depth()) > 0)
+            };
+            open.retain(&mut may_begin);
+            resting.retain(&mut may_begin);
+        }
         if open.is_empty() {
             self.called = 0;
         }

@@ -191,6 +191,8 @@ impl Effects {
         }
         let harmless = seen.kind == EventKind::Pass && seen.verdict.session == SessionVerdict::Default;
         model.setbacks += u32::from(!harmless);
+        // Where NOOP was answered before, nothing is held against it.
+        model.most_dials += u32::from(seen.kind == EventKind::Hang && seen.mail.is_none());
         if self.flies && seen.is_shortage {
             // Nothing is held against it, whatever else was said of its flight.
             model.most_dials += 1;
@@ -351,6 +353,7 @@ impl Effects {
             let is_dealt = |(before, lane): (&Before, &Lane)| before.latest != lane.latest_mail();
             assert!(!self.before.iter().zip(lanes).any(is_dealt), "a deal is made before a restart");
         }
+        let is_called = self.restart_called;
         let mut renewal = self.restarts_now(&seen, is_quiet);
         if let Some(verdict) = self.standstill.take() {
             let perhaps = self.after_standstill(verdict, lanes);
@@ -360,7 +363,8 @@ impl Effects {
         let dying = |(index, model): (usize, &Model)| model.dying.map(|_| index);
         let exempt: Vec<usize> =
             self.models.iter().enumerate().filter_map(dying).chain(reconnects.clone()).collect();
-        self.check_renewal(lanes, &seen, renewal, now);
+        self.check_renewal(lanes, &seen, renewal, is_called, now);
+        self.see_woken(lanes, now);
         let anything_goes = renewal != Allowed::SurelyNot || self.closing;
         for (index, lane) in lanes.iter().enumerate() {
             if reconnects.contains(&index) {
@@ -478,11 +482,22 @@ impl Effects {
         renewal
     }
 
-    fn check_renewal(&mut self, lanes: &[Lane], seen: &[(Seen, Allowed)], renewal: Allowed, now: Duration) {
+    fn check_renewal(
+        &mut self,
+        lanes: &[Lane],
+        seen: &[(Seen, Allowed)],
+        renewal: Allowed,
+        is_called: bool,
+        now: Duration,
+    ) {
         let times = 1 + seen.len() as u32;
         for (index, lane) in lanes.iter().enumerate() {
             match renewal {
                 Allowed::SurelyNot => continue,
+                Allowed::Surely if !is_called && lane.standing() == Standing::Resting => {
+                    let was_at_rest = self.before[index].is_at_rest || self.is_in_parts;
+                    assert!(was_at_rest, "lane {index} is not opened anew, and rests");
+                }
                 Allowed::Surely => {
                     let own = |(one, _): &(Seen, Allowed)| one.lane == index && one.asks_too_soon();
                     let must_wait = seen.len() == 1 && seen.iter().any(own);
@@ -590,6 +605,45 @@ impl Effects {
         true
     }
 
+    /// A lane that rests is opened when there is a mail for it, and nothing is held
+    /// against it.
+    fn see_woken(&mut self, lanes: &[Lane], now: Duration) {
+        for (index, lane) in lanes.iter().enumerate().filter(|(index, _)| self.before[*index].is_at_rest) {
+            if lane.standing() == Standing::Opening {
+                let model = &mut self.models[index];
+                model.most_dials += 1;
+                model.opens_by = Some(now + self.hosts[index].timeouts.quit + SLACK);
+            }
+        }
+    }
+
+    /// A connection that is not to be kept has a mail, or will be dealt one as soon as
+    /// others are up that are opened for mails. Those that are kept never rest without.
+    pub fn check_rest(&self, lanes: &[Lane], progress: &Progress, has_mail_at_hand: bool) {
+        let is_pending = self.restart_pending || self.perhaps_pending;
+        let are_others_opened = lanes.iter().any(|lane| lane.standing() == Standing::Opening);
+        for (index, lane) in lanes.iter().enumerate() {
+            let is_at_rest = lane.standing() == Standing::Resting;
+            assert!(!is_at_rest || !self.hosts[index].keep_alive, "lane {index} gives up a connection");
+            assert!(!is_at_rest || lane.held() == 0, "lane {index} rests with a mail");
+            let is_closed = lane.link() == Link::Down || lane.session().is_leaving();
+            assert!(!is_at_rest || is_closed, "lane {index} rests with a connection");
+            let is_idle =
+                lane.standing() == Standing::Active && lane.held() == 0 && lane.session().is_usable();
+            let is_kept = self.hosts[index].keep_alive
+                || progress.batch_running
+                || has_mail_at_hand
+                || is_pending
+                || are_others_opened;
+            assert!(!is_idle || is_kept || self.closing, "lane {index} keeps its connection");
+        }
+    }
+
+    /// Whether the lane has gone to rest, as it may.
+    fn has_gone_to_rest(&self, index: usize, lane: &Lane) -> bool {
+        lane.standing() == Standing::Resting && !self.hosts[index].keep_alive && lane.held() == 0
+    }
+
     /// The effect of what the callbacks said about this lane, and nothing else.
     fn check_lane(
         &mut self,
@@ -610,7 +664,8 @@ impl Effects {
             let healthy = before.is_up && !before.has_failed && !before.is_spent;
             // One that is worn is given up when it would say something again.
             let is_worn = self.models[index].opens_as_planned;
-            let may_end = !healthy || is_worn || self.is_shut_out(index, lane);
+            let may_end =
+                !healthy || is_worn || self.is_shut_out(index, lane) || self.has_gone_to_rest(index, lane);
             assert!(is_same || may_end, "lane {index} loses its connection for no reason");
             return;
         };
@@ -640,7 +695,10 @@ impl Effects {
             seen.kind == EventKind::Pass && seen.step != Step::Content && seen.verdict == Verdict::DEFAULT;
         let failed = matches!(seen.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
         let usable = goes_on
-            || !failed && before.is_ready && !(seen.step == Step::Data && seen.kind == EventKind::Pass);
+            || !failed
+                && seen.kind != EventKind::Hang
+                && before.is_ready
+                && !(seen.step == Step::Data && seen.kind == EventKind::Pass);
         match effective(seen, usable) {
             SessionVerdict::Retire => {
                 assert_eq!(lane.standing(), Standing::Retired, "101 on lane {index}: {seen:?}");
@@ -650,6 +708,8 @@ impl Effects {
                 self.check_reconnect(index, lane, seen, running.then_some(batches), now);
             }
             SessionVerdict::Bench | SessionVerdict::Default if self.is_shut_out(index, lane) => {}
+            SessionVerdict::Bench | SessionVerdict::Default
+                if !running && self.has_gone_to_rest(index, lane) => {}
             SessionVerdict::Bench => {
                 assert!(is_same, "104 on lane {index} closes its connection");
                 let standing = if running { Standing::Benched } else { self.in_use(index) };
@@ -679,6 +739,8 @@ impl Effects {
             SessionVerdict::ReconnectNow => self.check_reconnect(index, lane, seen, None, now),
             SessionVerdict::ReconnectAtBatchEnd => self.check_reconnect(index, lane, seen, running, now),
             _ if self.is_shut_out(index, lane) => {}
+            SessionVerdict::Bench | SessionVerdict::Default
+                if running.is_none() && self.has_gone_to_rest(index, lane) => {}
             SessionVerdict::Bench if is_same => {
                 let standing = if running.is_some() { Standing::Benched } else { self.in_use(index) };
                 assert_eq!(lane.standing(), standing, "104 on lane {index}: {own:?}");

@@ -60,7 +60,7 @@ pub fn timeout(timeouts: &Timeouts, step: Step) -> Duration {
         Step::Rcpt => timeouts.rcpt,
         Step::Data => timeouts.data,
         Step::Content => timeouts.final_reply,
-        Step::Rset => timeouts.rset,
+        Step::Rset | Step::Noop => timeouts.rset,
         _ => timeouts.quit,
     }
 }
@@ -196,6 +196,12 @@ pub fn surplus_reply(random: &mut Rng) -> Vec<u8> {
         b"250 a\r\n354 b\r\n250 c\r\n",
     ];
     kinds.get(random.usize(0..kinds.len())).copied().unwrap_or(b"2").to_vec()
+}
+
+/// What a server says that gives up a session at rest; nothing when it only closes.
+pub fn last_words(random: &mut Rng) -> Option<Vec<u8>> {
+    let kinds: [&[u8]; 3] = [b"421 idle for too long\r\n", b"421-4.4.2 idle\r\n421 4.4.2 bye\r\n", b"421"];
+    random.bool().then(|| kinds.get(random.usize(0..kinds.len())).copied().unwrap_or(b"4").to_vec())
 }
 
 /// What nobody asked for.

@@ -139,6 +139,8 @@ impl Logins {
             let is_free = lane.standing() == Standing::Active
                 && lane.held() == 0
                 && session.is_usable()
+                // NOOP was answered, and that has not been judged.
+                && !session.has_answer()
                 && !session.needs_reset();
             if concerned && lane.standing() != Standing::Opening && !is_free {
                 renewed.push(index);

@@ -62,6 +62,8 @@ pub struct Before {
     pub ends_at_gate: bool,
     /// It sits out, and has to authenticate when it goes on.
     pub sits_outside: bool,
+    /// It had no connection as there was no mail for it.
+    pub is_at_rest: bool,
     pub held: usize,
     pub latest: MailTag,
     pub is_alone: bool,
@@ -88,6 +90,7 @@ impl Before {
             waits: is_opening && session.is_ready() && !session.has_answer(),
             ends_at_gate: is_opening && session.has_answer() && session.failure().is_some(),
             sits_outside: lane.standing() == Standing::Benched && is_up && !session.is_authenticated(),
+            is_at_rest: lane.standing() == Standing::Resting,
             held: lane.held(),
             latest: lane.latest_mail(),
             is_alone: lane.is_alone(),

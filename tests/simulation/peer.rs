@@ -262,6 +262,10 @@ impl Peer {
             self.bdat(rest, scene);
         } else if line == "RSET" {
             self.rset(scene);
+        } else if line == "NOOP" {
+            assert!(self.stage == Stage::Open, "NOOP out of order");
+            assert!(self.transaction.is_none() && !self.is_dirty, "NOOP within a transaction");
+            self.answer(scene, Step::Noop, 250, (None, None));
         } else if line == "QUIT" {
             self.answer(scene, Step::Quit, 221, (None, None));
             self.push(scene.now, Part::Close, false);

@@ -99,6 +99,8 @@ pub struct Odds {
     pub blind: f64,
     /// A MAIL that comes with a content is refused, lost, or the end.
     pub overlap: f64,
+    /// A server gives up a session that rests, with a word or without one.
+    pub leave: f64,
     /// Parameters of MAIL are refused.
     pub parameters: f64,
     /// What is said to a MAIL with a parameter that no extension is known for.
@@ -171,13 +173,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Doors, flights and paces have sources of chance of their own, so that a world
-    /// without them is the same as it was before there were any.
+    /// Doors, flights, paces and rests have sources of chance of their own, so that a
+    /// world without them is the same as it was before there were any.
     pub fn draw(
         random: &mut Rng,
         doors: &mut Rng,
         flights: &mut Rng,
         paces: &mut Rng,
+        rests: &mut Rng,
         epoch: Instant,
     ) -> Plan {
         let mut plan = Plan::draw_open(random, epoch);
@@ -201,7 +204,21 @@ impl Plan {
             plan.settings.retry_delay = Duration::from_millis(paces.u64(1..20_000));
             plan.settings.max_delayed = paces.bool().then(|| paces.usize(0..6));
         }
+        if rests.u8(0..3) > 0 {
+            plan.rest(rests);
+        }
         plan
+    }
+
+    /// Says what becomes of connections without a mail.
+    fn rest(&mut self, random: &mut Rng) {
+        for host in &mut self.hosts {
+            host.keep_alive = random.bool();
+            host.noop_after = random.bool().then(|| Duration::from_millis(random.u64(0..20_000)));
+        }
+        if !self.faultless {
+            self.odds.leave = odds(random);
+        }
     }
 
     fn draw_open(random: &mut Rng, epoch: Instant) -> Plan {

@@ -335,6 +335,7 @@ impl Scribe {
                 self.ask(Step::Data, Some(transaction), None, Piece::Whole);
             }
             "RSET" => self.rset(truth),
+            "NOOP" => self.noop(),
             verb => {
                 let step = match verb {
                     "EHLO" | "LHLO" => Step::Ehlo,
@@ -456,6 +457,14 @@ impl Scribe {
         }
         self.open = None;
         self.ask(Step::Rset, None, None, Piece::Whole);
+    }
+
+    /// It has a flight of its own, outside of any transaction and with no mail in hand.
+    fn noop(&mut self) {
+        assert!(self.is_first(), "NOOP in the middle of a flight");
+        assert!(!self.needs_reset && self.open.is_none() && !self.at_content, "NOOP within a transaction");
+        assert_eq!(self.held.last(), Some(&(self.flight, 0)), "NOOP with a mail in hand");
+        self.ask(Step::Noop, None, None, Piece::Whole);
     }
 
     fn begin_content(&mut self, truth: &mut Truth) {

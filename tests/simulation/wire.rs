@@ -7,7 +7,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use smtp_bulk::coordinator::{Lane, Link};
+use smtp_bulk::coordinator::{Lane, Link, Standing};
+use smtp_bulk::host::SHORTEST_QUIET;
 use smtp_bulk::session::{FLIGHT_BUFFER, Job, Outgoing, Session};
 use smtp_bulk::{Failure, IoFault, Step, TlsFault, TlsProblem};
 
@@ -62,6 +63,10 @@ struct Connection {
     spoilt: u64,
     /// The session was given what answers nothing: it is never fit again.
     is_tainted: bool,
+    /// When the client was given anything last.
+    heard_at: Duration,
+    /// The flight behind which it was last drawn whether the server gives it up.
+    rested_behind: u64,
 }
 
 /// What the client was given.
@@ -119,7 +124,11 @@ impl Wire {
             Link::Up => {
                 let now = self.epoch + scene.now;
                 lane.session_mut().check_deadline(now);
+                let is_at_rest = lane.standing() == Standing::Active && lane.held() == 0;
                 if let Some(connection) = &mut self.connection {
+                    if is_at_rest {
+                        connection.rest(lane.session(), scene);
+                    }
                     moved = connection.sweep(lane.session_mut(), now, scene);
                     self.flights += std::mem::take(&mut connection.flights);
                 }
@@ -235,6 +244,8 @@ impl Wire {
                     composed: (0, 0),
                     spoilt: 0,
                     is_tainted: false,
+                    heard_at: Duration::ZERO,
+                    rested_behind: 0,
                 });
             }
         }
@@ -399,6 +410,34 @@ impl Connection {
         }
     }
 
+    /// The server may give the session up while nothing is asked of it.
+    fn rest(&mut self, session: &Session, scene: &mut Scene<'_>) {
+        let is_at_rest = session.is_ready() && !session.has_answer() && !session.wants_write();
+        let is_silent = self.up.is_empty() && self.down.is_empty() && self.leftover.is_empty();
+        if !is_at_rest || !is_silent || self.rested_behind > self.scribe.flight {
+            return;
+        }
+        self.rested_behind = self.scribe.flight + 1;
+        if !scene.chance(scene.odds.leave) {
+            return;
+        }
+        let at = scene.now + Duration::from_millis(scene.random.u64(0..15_000));
+        if let Some(words) = faults::last_words(scene.random) {
+            self.down.push_back(Arrival { is_surplus: true, ..Arrival::new(at, Part::Noise(words)) });
+        }
+        let end = if scene.random.u8(0..4) == 0 { Part::Reset } else { Part::Close };
+        self.down.push_back(Arrival { is_surplus: true, ..Arrival::new(at, end) });
+    }
+
+    /// NOOP is said when nothing was heard for so long, and not before.
+    fn check_noop(&self, octets: &[u8], scene: &Scene<'_>) {
+        if octets.first() == Some(&b'N') {
+            let quiet = scene.host.noop_after.map(|quiet| quiet.max(SHORTEST_QUIET));
+            let is_due = quiet.is_some_and(|quiet| self.heard_at + quiet <= scene.now);
+            assert!(is_due, "NOOP at {:?}, and the server was heard at {:?}", scene.now, self.heard_at);
+        }
+    }
+
     /// One read: some of what has arrived, or the end of the connection.
     fn read(&mut self, session: &mut Session, now: Instant, scene: &mut Scene<'_>) -> bool {
         if !self.has_arrived(scene) {
@@ -440,6 +479,7 @@ impl Connection {
             self.scribe.lost();
         }
         session.receive(&piece, now);
+        self.heard_at = scene.now;
         let (at, lane, number) = (scene.now, scene.truth.serials(), self.number);
         scene.truth.note(|| {
             let text = String::from_utf8_lossy(piece.get(..200).unwrap_or(&piece)).into_owned();
@@ -500,6 +540,7 @@ impl Connection {
         let octets: Vec<u8> = self.leftover.drain(..count).collect();
         self.down.retain(|arrival| !arrival.is_surplus || arrival.at <= scene.now);
         if !session.has_flight_begun() {
+            self.check_noop(&octets, scene);
             self.scribe.begin_flight();
             let (settle, held) = self.composed;
             self.scribe.composed(settle, held);

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress};
-use smtp_bulk::host::HostSettings;
+use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress, Standing};
+use smtp_bulk::host::{HostSettings, SHORTEST_QUIET};
 use smtp_bulk::session::MailTag;
 use smtp_bulk::{Failure, Message, Pace, Rate, Step};
 
@@ -41,7 +41,7 @@ pub struct World {
     truth: Truth,
     effects: Effects,
     logins: Logins,
-    /// Lanes that were left in the middle of AUTH at the end.
+    /// Lanes that were left in the middle of AUTH, or before the reply to NOOP, at the end.
     cut_short: u64,
     random: Rng,
     odds: Odds,
@@ -71,6 +71,20 @@ pub struct World {
     unsettled: u32,
 }
 
+/// Nobody who rests says nothing for too long.
+fn check_quiet(lanes: &[Lane], now: Instant) {
+    for lane in lanes.iter().filter(|lane| lane.standing() == Standing::Active && lane.held() == 0) {
+        let is_ready = lane.session().is_ready() && !lane.session().has_answer();
+        let quiet = lane.host().noop_after.map(|quiet| quiet.max(SHORTEST_QUIET)).filter(|_| is_ready);
+        let heard_at = lane.session().heard_at().unwrap_or(now);
+        assert!(
+            quiet.is_none_or(|quiet| heard_at + quiet > now),
+            "{:?} has been quiet for too long",
+            lane.id()
+        );
+    }
+}
+
 /// How much a run had to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Effort {
@@ -96,7 +110,8 @@ impl World {
         let mut doors = Rng::with_seed(!seed);
         let mut flights = Rng::with_seed(seed.rotate_left(32) ^ 0x0066_6c69_6573);
         let mut paces = Rng::with_seed(seed.rotate_left(16) ^ 0x0070_6163_6573);
-        let plan = Plan::draw(&mut random, &mut doors, &mut flights, &mut paces, epoch);
+        let mut rests = Rng::with_seed(seed.rotate_left(48) ^ 0x0072_6573_7473);
+        let plan = Plan::draw(&mut random, &mut doors, &mut flights, &mut paces, &mut rests, epoch);
         let settings = plan.settings;
         let mut truth = Truth::new(&plan.mails, &settings, trace);
         truth.note(|| format!("seed {seed}\n{:#?}\n{:?}\n{settings:?}", plan.odds, plan.opinion));
@@ -255,8 +270,10 @@ impl World {
             self.abandon_delayed();
         } else if all_sent && open == 0 {
             let now = self.instant();
-            let in_auth = self.coordinator.lanes().iter().filter(|lane| lane.session().is_authenticating());
-            self.cut_short = in_auth.count() as u64;
+            let is_in_auth = |lane: &&Lane| lane.session().is_authenticating();
+            let is_at_noop = |lane: &&Lane| lane.session().step() == Step::Noop;
+            let lanes = self.coordinator.lanes().iter();
+            self.cut_short = lanes.filter(|lane| is_in_auth(lane) || is_at_noop(lane)).count() as u64;
             self.coordinator.say_goodbye(now);
             self.effects.closed();
             self.phase = Phase::Leaving;
@@ -467,6 +484,11 @@ impl World {
         let lanes = self.coordinator.lanes();
         self.logins.after_settle(lanes, self.now);
         self.effects.after_settle(lanes, &progress, &self.logins, batches, self.now);
+        let has_mail_at_hand = self.feeds && self.phase == Phase::Sending;
+        self.effects.check_rest(lanes, &progress, has_mail_at_hand);
+        if progress.hungry == 0 {
+            check_quiet(lanes, now);
+        }
         // A lane that is taken out of the batch may have been the last one
         // that the others waited for: that is seen at the next settle.
         // So is that a lane has nothing to log in with, which it learns as it

@@ -146,4 +146,5 @@ pub const ROWS: &[Row] = &[
         .ends(Fate::Delivered),
     row(K::Hang, Step::Rset, "", Scene::Behind).when("RSET", GONE, Link::Unfit).ends(Fate::Free),
     row(K::Hang, Step::Idle, "", Scene::Resting).leaves(Link::Unfit),
+    row(K::Hang, Step::Noop, "", Scene::Quiet).when("NOOP", NOT_THERE, Link::Unfit),
 ];

@@ -21,6 +21,17 @@ pub const CONFUSED: &[Peer] = &[
 pub const TOO_MANY: &[Peer] =
     &[Peer::Say("452 enough\r\n"), Peer::Say("552 x\r\n"), Peer::Say("550 5.5.3 x\r\n")];
 pub const GONE: &[Peer] = &[Peer::Close, Peer::Silence, Peer::Say("huh\r\n"), Peer::Say("399 x\r\n")];
+/// What is no answer to NOOP that a session could go on with.
+pub const NOT_THERE: &[Peer] = &[
+    Peer::Say("421 closing\r\n"),
+    Peer::Say("450 later\r\n"),
+    Peer::Say("500 what\r\n"),
+    Peer::Say("250 ok\r\n421 closing\r\n"),
+    Peer::Close,
+    Peer::Silence,
+    Peer::Say("huh\r\n"),
+    Peer::Say("399 x\r\n"),
+];
 pub const SURPLUS: &[Peer] = &[Peer::Say("250 queued\r\n421 closing\r\n"), Peer::Say("250 queued\r\n2")];
 pub const CUT: &[Peer] = &[Peer::Close, Peer::Say("huh\r\n"), Peer::Say("250 early\r\n")];
 

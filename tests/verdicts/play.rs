@@ -33,6 +33,9 @@ const EARLIER: u64 = 3;
 /// The first of the other mails of the lane; the next ones follow.
 const MATES: u64 = 10;
 
+/// After how long a lane that rests says NOOP, where it does.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// The number of "too many open files", the same on every Unix.
 const EMFILE: i32 = 24;
 
@@ -129,6 +132,10 @@ impl Play<'_> {
                 host.pipeline = setting.level;
                 host.depth = setting.depth;
                 host.is_lmtp = setting.is_lmtp;
+            }
+            if is_here && row.scene == Scene::Quiet {
+                host.noop_after = Some(QUIET);
+                host.timeouts.rset = QUIET / 10;
             }
             // A change is one for all hosts.
             if is_here || guard == Guard::ChangingPassword {
@@ -232,7 +239,11 @@ impl Play<'_> {
                 None => session,
             };
         }
-        self.script.exhaust();
+        match self.row.scene {
+            // It goes on without end.
+            Scene::Quiet => self.script.pass(3 * QUIET),
+            _ => self.script.exhaust(),
+        }
         if self.has_connected(THERE, before) {
             session = match session {
                 SessionFate::Reopens { at_end, waits } => SessionFate::Restart { at_end, waits },
@@ -281,6 +292,9 @@ impl Play<'_> {
         if self.row.scene == Scene::Resting {
             self.script.lane_mut(HERE).session_mut().lost(Failure::Closed);
         }
+        if self.row.scene == Scene::Quiet {
+            self.script.now += QUIET;
+        }
     }
 
     /// A mail is refused on the lane, and its transaction stays open.
@@ -302,7 +316,7 @@ impl Play<'_> {
         self.script.coordinator.set_flushing(true);
         self.script.take(other_mail());
         match self.row.scene {
-            Scene::First | Scene::Later => {
+            Scene::First | Scene::Later | Scene::Quiet => {
                 self.script.settle();
                 (0..3).for_each(|_| self.script.step());
             }

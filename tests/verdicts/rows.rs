@@ -52,6 +52,8 @@ pub enum Scene {
     Dead,
     /// It rests, and its connection is lost.
     Resting,
+    /// It rests, and has been quiet for so long that it says NOOP.
+    Quiet,
     /// It holds a mail that needs SMTPUTF8.
     Utf8,
     /// Its content cannot be opened.
@@ -385,7 +387,7 @@ impl Row {
     }
 
     pub fn has_mail(&self) -> bool {
-        !matches!(self.scene, Scene::First | Scene::Later | Scene::Resting)
+        !matches!(self.scene, Scene::First | Scene::Later | Scene::Resting | Scene::Quiet)
     }
 
     pub fn settings(&self) -> impl Iterator<Item = Setting> {

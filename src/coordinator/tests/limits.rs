@@ -174,3 +174,14 @@ fn a_connection_that_is_old_is_replaced_before_it_is_dealt_a_mail() {
     let place = |verb: &str| said.iter().rposition(|said| *said == verb).unwrap();
     assert!(place("QUIT") < place("connect") && place("connect") < place("MAIL"));
 }
+
+#[test]
+fn a_connection_whose_opening_takes_longer_than_its_time_has_a_mail_all_the_same() {
+    let change = |host: &mut HostSettings| host.max_connection_age = Some(SECOND);
+    let mut script = Script::with(&[1], BatchSettings::default(), change);
+    script.open();
+    script.now += 60 * SECOND;
+    script.take(mail(1));
+    script.run();
+    assert_eq!((script.outcomes().len(), connects(&script)), (1, 0));
+}
