@@ -5,11 +5,14 @@
 mod support;
 
 mod calls;
+#[path = "../support/certs.rs"]
+mod certs;
 mod contents;
 mod debug;
 mod delays;
 mod faults;
 mod hosts;
+mod idle;
 mod lines;
 mod manners;
 mod net_smtp;
