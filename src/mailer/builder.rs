@@ -1,5 +1,7 @@
 //! The mailer's settings, checked as a whole before anything is connected.
 
+mod callbacks;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,15 +11,12 @@ use crate::auth::Credentials;
 use crate::callbacks::Callbacks;
 use crate::coordinator::{BatchSettings, Coordinator, MAX_LANES};
 use crate::error::Error;
-use crate::event::{Event, EventKind, Handler, ReadLine, Verdict};
 use crate::host::{DEFAULT_REFUSALS, Hello, Host, HostSettings, MAX_THREADS, Pipeline, split_port};
 use crate::journal::{Journal, Level};
 use crate::limits::Rate;
-use crate::outcome::Report;
 use crate::pace::Pace;
 use crate::reopening::{Backoff, Retry, Sleep};
 use crate::security::{Security, Tls};
-use crate::steps::StepTaken;
 use crate::sweep::{Reached, Sweep};
 use crate::timeouts::Timeouts;
 use crate::tls::{BadSetting, Contexts, TlsClient};
@@ -284,122 +283,6 @@ impl MailerBuilder {
     pub fn debug_path(mut self, pattern: impl Into<String>) -> MailerBuilder {
         self.debug_path = Some(pattern.into());
         self
-    }
-
-    /// Decides on all events for which there is no closure.
-    pub fn handler(mut self, handler: impl Handler + Send + 'static) -> MailerBuilder {
-        self.callbacks.base(Box::new(handler));
-        self
-    }
-
-    /// Decides on events of one kind; the `on_…` methods name them.
-    pub fn on(
-        mut self,
-        kind: EventKind,
-        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
-    ) -> MailerBuilder {
-        self.callbacks.on(kind, Box::new(callback));
-        self
-    }
-
-    /// Is given every message whose outcome is final.
-    pub fn on_report(mut self, callback: impl FnMut(Report<'_>) + Send + 'static) -> MailerBuilder {
-        self.callbacks.on_report(Box::new(callback));
-        self
-    }
-
-    /// Is told each line that a server says, as it is read: the `read` of
-    /// Net::SMTP::Bulk. Of an authentication only how many octets came.
-    ///
-    /// ```
-    /// use smtp_bulk::Mailer;
-    ///
-    /// let builder = Mailer::builder().on_read(|line| eprintln!("{line}"));
-    /// # let _ = builder;
-    /// ```
-    pub fn on_read(mut self, callback: impl FnMut(&ReadLine<'_>) + Send + 'static) -> MailerBuilder {
-        self.callbacks.on_read(Box::new(callback));
-        self
-    }
-
-    /// Is told of every step that a lane has taken: see [`Handler::step_taken`].
-    ///
-    /// ```
-    /// let builder = smtp_bulk::Mailer::builder().on_step(|taken| {
-    ///     if taken.is_in_batch && taken.took() > taken.waited() {
-    ///         println!("{taken}");
-    ///     }
-    /// });
-    /// ```
-    pub fn on_step(mut self, callback: impl FnMut(&StepTaken<'_>) + Send + 'static) -> MailerBuilder {
-        self.callbacks.on_step(Box::new(callback));
-        self
-    }
-
-    /// A lane's first connection stands.
-    pub fn on_connect_pass(
-        self,
-        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
-    ) -> MailerBuilder {
-        self.on(EventKind::ConnectPass, callback)
-    }
-
-    /// A lane's first connection did not come about, or was lost or put off in
-    /// AUTH.
-    pub fn on_connect_fail(
-        self,
-        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
-    ) -> MailerBuilder {
-        self.on(EventKind::ConnectFail, callback)
-    }
-
-    /// The server accepted the credentials.
-    pub fn on_auth_pass(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
-        self.on(EventKind::AuthPass, callback)
-    }
-
-    /// The server refused the credentials, or they cannot be used with it.
-    pub fn on_auth_fail(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
-        self.on(EventKind::AuthFail, callback)
-    }
-
-    /// A later connection stands.
-    pub fn on_reconnect_pass(
-        self,
-        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
-    ) -> MailerBuilder {
-        self.on(EventKind::ReconnectPass, callback)
-    }
-
-    /// A later connection did not come about.
-    pub fn on_reconnect_fail(
-        self,
-        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
-    ) -> MailerBuilder {
-        self.on(EventKind::ReconnectFail, callback)
-    }
-
-    /// An expected reply of the mail phase.
-    pub fn on_pass(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
-        self.on(EventKind::Pass, callback)
-    }
-
-    /// A refused step of the mail phase, or content that failed.
-    pub fn on_fail(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
-        self.on(EventKind::Fail, callback)
-    }
-
-    /// A deadline passed, the connection was lost, or the server sent garbage.
-    pub fn on_hang(self, callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static) -> MailerBuilder {
-        self.on(EventKind::Hang, callback)
-    }
-
-    /// Nothing moved on any lane for long: see [`MailerBuilder::global_timeout`].
-    pub fn on_global_hang(
-        self,
-        callback: impl FnMut(&Event<'_>) -> Verdict + Send + 'static,
-    ) -> MailerBuilder {
-        self.on(EventKind::GlobalHang, callback)
     }
 
     /// Connects every lane at once. Ok when every lane was tried once and one
