@@ -484,7 +484,9 @@ impl World {
         let lanes = self.coordinator.lanes();
         self.logins.after_settle(lanes, self.now);
         self.effects.after_settle(lanes, &progress, &self.logins, batches, self.now);
-        let has_mail_at_hand = self.feeds && self.phase == Phase::Sending;
+        // A mail that a rate holds back is at hand, too.
+        let is_held_back = self.rates.iter().any(Option::is_some) && self.coordinator.backlog() > 0;
+        let has_mail_at_hand = (self.feeds && self.phase == Phase::Sending) || is_held_back;
         self.effects.check_rest(lanes, &progress, has_mail_at_hand);
         if progress.hungry == 0 {
             check_quiet(lanes, now);
