@@ -371,6 +371,7 @@ impl Coordinator {
 
     fn is_barrier_open(&mut self, now: Instant) -> bool {
         if self.muster.has_no_batch() {
+            self.barrier.shut();
             return true;
         }
         if self.desk.settings.pace == Pace::Lockstep {

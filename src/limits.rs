@@ -116,10 +116,31 @@ impl Bucket {
         if self.left(now) > 0 {
             return None;
         }
-        let seconds = (1.0 - self.tokens_at(now)) / self.speed(now);
+        let seconds = self.seconds_to_gain(1.0 - self.tokens_at(now), now);
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         // So that time goes on, however fast it is.
         Some(after(now, wait.max(Duration::from_nanos(1))))
+    }
+
+    /// How long it takes to gain so much.
+    fn seconds_to_gain(&self, wanted: f64, now: Instant) -> f64 {
+        let (speed, full) = (self.speed(now), self.rate.per_second);
+        let Some(begun) = self.begun else { return wanted / speed };
+        let warming = after(begun, self.rate.warm_up).saturating_duration_since(now).as_secs_f64();
+        let gained_meanwhile = (speed + full) / 2.0 * warming;
+        if gained_meanwhile < wanted {
+            return warming + (wanted - gained_meanwhile) / full;
+        }
+        // The speed grows evenly: wanted = speed × t + growth × t² / 2.
+        let growth = (full - speed) / warming;
+        let root = (speed * speed + 2.0 * growth * wanted).sqrt();
+        if growth > 0.0 { (root - speed) / growth } else { wanted / speed }
+    }
+
+    /// How many tokens there may be: one before the first mail, where a warm-up is to come.
+    fn most(&self) -> f64 {
+        let is_cold = self.begun.is_none() && !self.rate.warm_up.is_zero();
+        if is_cold { 1.0 } else { f64::from(self.rate.burst) }
     }
 
     fn tokens_at(&self, now: Instant) -> f64 {
@@ -128,7 +149,7 @@ impl Bucket {
         let mean = (self.speed(self.at) + self.speed(now)) / 2.0;
         let is_within = self.warmth(self.at) < 1.0 && self.warmth(now) >= 1.0;
         let gained = if is_within { self.gained_while_warming(now) } else { mean * time };
-        (self.tokens + gained).min(f64::from(self.rate.burst))
+        (self.tokens + gained).min(self.most())
     }
 
     /// What is gained where the warm-up ends between the last time and now.
@@ -229,6 +250,22 @@ mod tests {
         }
         assert_eq!(begun.first(), Some(&Duration::ZERO));
         assert!(begun.get(1) > Some(&(SECOND / 20)), "no burst at the beginning");
+    }
+
+    #[test]
+    fn a_warm_up_begins_with_one_mail_whenever_that_is_and_waits_no_longer_than_it_has_to() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Rate::per_second(10.0).burst(10).warm_up(600 * SECOND), start);
+        assert_eq!(bucket.left(start + 3600 * SECOND), 1);
+        bucket.take(1, start + 3600 * SECOND);
+        assert_eq!(bucket.left(start + 3600 * SECOND), 0);
+
+        let mut bucket = Bucket::new(Rate::per_minute(1.0).burst(1).warm_up(60 * SECOND), start);
+        bucket.take(1, start);
+        // 33 s' worth in the first minute.
+        let next = bucket.next_at(start).unwrap() - start;
+        assert!((next.as_secs_f64() - 87.0).abs() < 0.01, "{next:?}");
+        assert_eq!((bucket.left(start + next), bucket.left(start + next - SECOND)), (1, 0));
     }
 
     #[test]

@@ -484,7 +484,9 @@ impl Mailer {
 
     /// Says whether it had to wait.
     async fn sweep_once(&mut self) -> bool {
-        let wake_at = self.progress.wake_at.into_iter().chain(self.look_at).min();
+        // A call that was dropped may have left one that has passed.
+        let look_at = self.look_at.filter(|at| *at > Instant::now());
+        let wake_at = self.progress.wake_at.into_iter().chain(look_at).min();
         let coordinator = &mut self.coordinator;
         let mut has_waited = false;
         poll_fn(|cx| {

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::timeouts::LONGEST;
+
 /// Waiting before a lane is opened again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Backoff {
@@ -24,7 +26,7 @@ impl Backoff {
     pub(crate) fn wait(&self, failures: u32, jitter: f64) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        let whole = self.base.saturating_mul(factor).min(self.max);
+        let whole = self.base.saturating_mul(factor).min(self.max).min(LONGEST);
         whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 }
@@ -192,6 +194,8 @@ mod tests {
         let seconds = |failures| backoff.wait(failures, 1.0).as_secs();
         assert_eq!([0, 1, 2, 3, 4, 5, 90].map(seconds), [0, 1, 2, 4, 8, 10, 10]);
         assert_eq!(backoff.wait(2, 0.0), SECOND);
+        let endless = Backoff { base: Duration::MAX, max: Duration::MAX };
+        assert!([0.0, 1.0].iter().all(|jitter| endless.wait(9, *jitter) <= LONGEST));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Longer waits count as this one: 100 years.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How long what needs a descriptor waits when this process is short of them.
 pub(crate) const SHORTAGE_WAIT: Duration = Duration::from_millis(500);

@@ -34,6 +34,10 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     /// Judges whatever there is, and goes on with what comes next.
     pub(super) fn judge(&mut self) {
         self.tell_step();
+        if std::mem::take(&mut self.lane.is_postponed) {
+            // When it is to be tried again is known.
+            return;
+        }
         if let Some(failure) = self.lane.dial_failure.take() {
             return self.opening_failed(Step::Connect, &failure);
         }

@@ -78,6 +78,8 @@ pub struct Lane {
     pub(super) standing: Standing,
     pub(super) link: Link,
     pub(super) session: Session,
+    /// Its opening was put off, which has yet to be seen.
+    pub(super) is_postponed: bool,
     /// What the connection failed with before there was a session on it.
     pub(super) dial_failure: Option<Failure>,
     /// Its mails in the order in which they were begun; usually one.
@@ -154,6 +156,7 @@ impl Lane {
             standing: Standing::Opening,
             link: Link::Down,
             session,
+            is_postponed: false,
             dial_failure: None,
             mails: VecDeque::with_capacity(1),
             last_tag: MailTag::default(),
@@ -271,7 +274,7 @@ impl Lane {
             Link::Up if self.waits_at_gate => session.failure().is_some(),
             Link::Up if self.standing == Standing::Opening || session.is_leaving() => session.is_over(),
             Link::Up => session.is_over() && (session.has_answer() || session.failure().is_some()),
-            Link::Down | Link::Wanted | Link::Dialling => self.dial_failure.is_some(),
+            Link::Down | Link::Wanted | Link::Dialling => self.dial_failure.is_some() || self.is_postponed,
         }
     }
 
@@ -311,6 +314,7 @@ impl Lane {
     /// to be tried again at `at`, and nothing is held against it.
     pub fn postponed(&mut self, at: Instant) {
         self.disconnect();
+        self.is_postponed = true;
         self.standing = Standing::Benched;
         self.reopen_at = Some(at);
         self.is_woken = false;

@@ -247,9 +247,9 @@ impl MailerBuilder {
     /// `GlobalTimeout` of Net::SMTP::Bulk. A lane that waits for the reply to a whole
     /// content is left to its own timeout. Default: 120 s with [`Pace::Free`], as there,
     /// and otherwise not at all: every lane has a deadline of its own at each step
-    /// ([`Timeouts`]), so that this is of use where it is shorter.
+    /// ([`Timeouts`]), so that this is of use where it is shorter. Zero is not at all, too.
     pub fn global_timeout(mut self, timeout: Duration) -> MailerBuilder {
-        self.global_timeout = Some(Some(timeout));
+        self.global_timeout = Some(Some(timeout).filter(|timeout| !timeout.is_zero()));
         self
     }
 
