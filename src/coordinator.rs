@@ -44,6 +44,7 @@ use std::time::Instant;
 use allowance::Allowance;
 pub use asking::NoReply;
 use barrier::Barrier;
+use dealing::MOST_PATIENCE;
 pub use desk::BatchSettings;
 use desk::Desk;
 use gate::Gate;
@@ -52,6 +53,7 @@ use lane::{Bench, Part};
 pub use lane::{Lane, Link, Standing};
 pub use manners::Lesson;
 use muster::{Is, Muster, Survey};
+use standstill::Look;
 
 use crate::event::Handler;
 use crate::host::{HostSettings, LaneId};
@@ -116,6 +118,7 @@ pub struct Coordinator {
     hosts: usize,
     /// When it is to be looked whether all lanes stand still.
     still_at: Option<Instant>,
+    look: Look,
     /// How many mails free lanes, and those that rest, could be dealt at the last settle.
     room: usize,
     /// For how many mails lanes are open, or were opened since the last deal.
@@ -159,6 +162,7 @@ impl Coordinator {
             allowance,
             hosts,
             still_at: None,
+            look: Look::None,
             room: 0,
             called: 0,
             flushing: false,
@@ -529,6 +533,9 @@ impl Coordinator {
             wake_at = earliest(wake_at, self.allowed_at(now));
         }
         wake_at = earliest(wake_at, self.noop_at(survey));
+        if self.waiting > 0 {
+            wake_at = earliest(wake_at, Some(after(now, MOST_PATIENCE)));
+        }
         let active = survey.lanes(Is::Active) + survey.lanes(Is::AtRest);
         Progress {
             batch_running: self.desk.batch_running,

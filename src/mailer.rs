@@ -78,7 +78,8 @@ impl Mailer {
     /// Takes a message. When every lane in use has as many as it is dealt at a
     /// time ([`Host::depth`](crate::Host::depth), by default one), the batch runs
     /// before this returns; while as many are held as all lanes may hold, this
-    /// waits. No server is left waiting for a content.
+    /// waits. No server is left waiting for a content, but see
+    /// [`Pace::Free`](crate::Pace::Free).
     ///
     /// When the future is dropped before it is done, a message that had not
     /// been taken is dropped with it: [`Mailer::ready`] and
@@ -141,7 +142,11 @@ impl Mailer {
             while self.has_room() {
                 match messages.next() {
                     Some(message) => self.take(message, *begun.get_or_insert_with(Instant::now))?,
-                    None => return self.run_due().await,
+                    None => {
+                        self.run_due().await?;
+                        self.write_begun().await;
+                        return Ok(());
+                    }
                 }
             }
             self.run_while_fed().await?;
@@ -444,11 +449,15 @@ impl Mailer {
     async fn drive(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {
         self.drive_on(|coordinator, progress| is_done(coordinator, progress) && !coordinator.is_in_content())
             .await?;
+        self.write_begun().await;
+        Ok(())
+    }
+
+    /// What was begun is written before the caller does other things.
+    async fn write_begun(&mut self) {
         if self.coordinator.pace().is_free() || self.coordinator.is_going_to_rest() {
-            // What was begun is written before the caller does other things.
             future::poll_once(self.sweep_once()).await;
         }
-        Ok(())
     }
 
     async fn drive_on(&mut self, is_done: impl Fn(&Coordinator, &Progress) -> bool) -> Result<(), Error> {

@@ -185,6 +185,10 @@ impl Sweep {
             // Before the reading: an awaited lane that is overdue would keep the
             // others from being heard.
             self.expire(coordinator, now);
+            if coordinator.wants_look() {
+                self.read_all(coordinator, now);
+                coordinator.has_looked(now);
+            }
             self.read_in_order(coordinator, now);
             if coordinator.is_step_over(now) || wake_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(());

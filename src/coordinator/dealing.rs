@@ -1,7 +1,7 @@
 //! Which lane gets which mail, and when: the deal, and at level 2 the moment in
 //! which the content of one deal is sent together with the envelope of the next.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Coordinator;
 use super::lane::{Lane, Standing};
@@ -11,6 +11,10 @@ use crate::event::{Handler, SessionVerdict};
 use crate::host::LaneId;
 use crate::reopening::Setback;
 use crate::timeouts::after;
+
+/// How long a mail waits for a better lane than those that are free, while the better
+/// one takes that long for a step: healthy servers seldom do.
+pub(super) const MOST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How good a lane is for a mail that was tried before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,7 +213,10 @@ impl Coordinator {
         }
         let is_at_work = |lane: &Lane| {
             let is_done = lane.is_free() || lane.is_at_noop || lane.dealt > 0;
-            lane.standing == Standing::Active && !is_done
+            // One that is slow is nobody to wait for.
+            let began = lane.session.began();
+            let is_slow = began.is_none_or(|began| after(began, MOST_PATIENCE) <= self.desk.now);
+            lane.standing == Standing::Active && !is_done && !is_slow
         };
         let is_busy = |lane: &&Lane| lane.is_waking() || is_at_work(lane);
         let is_better = |lane: &&Lane| Fit::of(lane.id, mail.last_lane) > best;

@@ -10,6 +10,15 @@ use crate::event::{Event, EventKind, Evidence, Handler, consult};
 use crate::failure::Failure;
 use crate::timeouts::after;
 
+/// Before nothing is known to have come everything has to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Look {
+    #[default]
+    None,
+    Wanted,
+    Made(Instant),
+}
+
 impl Coordinator {
     /// Whether anything is under way that a peer could hold up.
     fn is_under_way(&self, survey: &Survey) -> bool {
@@ -28,6 +37,19 @@ impl Coordinator {
         self.still_at
     }
 
+    /// Whether io is to read what has come on all lanes, of which some may not have been
+    /// listened to, or nobody has polled: see [`Coordinator::has_looked`].
+    pub fn wants_look(&self) -> bool {
+        self.look == Look::Wanted
+    }
+
+    /// Everything that had come on any lane at `now` was read.
+    pub fn has_looked(&mut self, now: Instant) {
+        if self.look == Look::Wanted {
+            self.look = Look::Made(now);
+        }
+    }
+
     /// Looks whether all stand still, if it is time, and ends that.
     pub(super) fn end_standstill<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
         let Some(timeout) = self.desk.settings.global_timeout else { return };
@@ -39,8 +61,15 @@ impl Coordinator {
         let oldest = self.lanes.iter().filter(|lane| lane.is_held_up()).min_by_key(|lane| lane.active_at());
         let Some(lane) = oldest.filter(|_| until <= now) else {
             self.still_at = Some(if until <= now { after(now, timeout) } else { until });
+            self.look = Look::None;
             return;
         };
+        // What has come counts, whenever it is read.
+        if !matches!(self.look, Look::Made(at) if at >= until) {
+            self.look = Look::Wanted;
+            return;
+        }
+        self.look = Look::None;
         self.still_at = None;
         let failure = Failure::StoodStill { after: timeout };
         let step = lane.session.step();

@@ -153,6 +153,13 @@ impl Sweep {
         }
     }
 
+    /// Reads what is there on all lanes.
+    pub(super) fn read_all(&mut self, coordinator: &mut Coordinator, now: Instant) {
+        for index in 0..coordinator.lanes().len() {
+            self.read_lane(index, false, coordinator, now);
+        }
+    }
+
     /// Looks at all that are not listened to, where the step does not wait for every one
     /// of them: who is listened to may be late.
     fn look_again(&mut self, coordinator: &mut Coordinator, now: Instant) {

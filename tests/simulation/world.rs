@@ -171,6 +171,10 @@ impl World {
         assert!(self.passes < MOST_PASSES, "no end after {MOST_PASSES} passes");
         self.act_from_outside();
         let moved = self.sweep();
+        let now = self.instant();
+        if !moved {
+            self.coordinator.has_looked(now);
+        }
         let due = self.progress.and_then(|progress| progress.wake_at).is_some_and(|at| at <= self.instant());
         let needless = self.random.f64() < self.odds.needless_settle;
         let now = self.instant();

@@ -91,3 +91,38 @@ fn what_is_put_off_is_tried_again_while_the_mailer_is_idle() {
     .unwrap();
     assert_eq!(log.outcomes().into_iter().collect::<Vec<_>>(), [(1, "delivered")]);
 }
+
+#[test]
+fn a_quit_that_was_dropped_leaves_no_time_in_the_past() {
+    let late = Misdeed::refuse(451, GREYLISTED);
+    let sink = sink(|sink| sink.fault(Fault::new(At::Rcpt, late)));
+    let log = Log::default();
+    let builder = builder(&log).host(host(&sink)).threads(1).retry_delay(PATIENCE);
+    run(async {
+        let mut mailer = builder.connect().await?;
+        mailer.send(mail(1)).await?;
+        {
+            let quit = mailer.quit_with(Quit::default().wait_for_delayed(SHORT / 2));
+            let soon = async {
+                smol::Timer::after(SHORT / 5).await;
+                Ok(None)
+            };
+            assert!(smol::future::or(async { quit.await.map(Some) }, soon).await?.is_none());
+        }
+        smol::Timer::after(SHORT).await;
+        let mut polls = 0;
+        let mut idling = std::pin::pin!(mailer.idle());
+        let idle = std::future::poll_fn(|cx| {
+            polls += 1;
+            std::future::Future::poll(idling.as_mut(), cx).map(|ended| ended.map(|never| match never {}))
+        });
+        let enough = async {
+            smol::Timer::after(SHORT).await;
+            Ok::<(), Error>(())
+        };
+        smol::future::or(idle, enough).await?;
+        assert!(polls < 50, "polled {polls} times");
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+}

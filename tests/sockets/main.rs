@@ -20,4 +20,5 @@ mod paces;
 mod recipients;
 mod scripted;
 mod silence;
+mod standstill;
 mod steps;

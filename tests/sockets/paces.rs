@@ -135,6 +135,50 @@ fn while_servers_take_their_time_the_mailer_sleeps() {
 }
 
 #[test]
+fn what_send_all_has_begun_is_on_its_way_too() {
+    let (heard, hears) = std::sync::mpsc::channel();
+    let peer = Scripted::start(move |mut peer| {
+        peer.say("220 scripted\r\n");
+        while let Some(line) = peer.line() {
+            if line.starts_with("MAIL") {
+                heard.send(()).unwrap();
+            }
+            peer.say("250 fine\r\n");
+        }
+    });
+    let log = Log::default();
+    let builder = builder(&log).host(peer.host().threads(3)).pace(Pace::Free);
+    let mut mailer = run(builder.connect()).unwrap();
+    run(mailer.send_all((0..3).map(mail))).unwrap();
+    assert!((0..3).all(|_| hears.recv_timeout(PATIENCE).is_ok()));
+    assert_eq!(mailer.abort().len(), 3);
+}
+
+#[test]
+fn a_shortage_of_descriptors_passes_while_nothing_else_happens() {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    for pace in [Pace::Lockstep, Pace::Free] {
+        let sink = sink(|sink| sink);
+        let (tried, address) = (AtomicU32::new(0), sink.address());
+        let route = host(&sink).connector(move |_| {
+            let is_first = tried.fetch_add(1, Relaxed) == 0;
+            async move {
+                // EMFILE.
+                if is_first {
+                    Err(std::io::Error::from_raw_os_error(24))
+                } else {
+                    smol::net::TcpStream::connect(address).await
+                }
+            }
+        });
+        let log = Log::default();
+        let builder = builder(&log).host(route).threads(1).pace(pace);
+        let summary = send_and_quit(builder, [mail(1)]);
+        assert_eq!(summary.mails.delivered, 1);
+    }
+}
+
+#[test]
 fn a_share_that_is_none_is_an_error_that_says_so() {
     let log = Log::default();
     let sink = sink(|sink| sink);

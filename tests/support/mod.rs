@@ -235,6 +235,9 @@ impl Handler for Log {
     fn hang(&mut self, event: &Event<'_>) -> Verdict {
         self.saw(event)
     }
+    fn global_hang(&mut self, event: &Event<'_>) -> Verdict {
+        self.saw(event)
+    }
     fn report(&mut self, report: Report<'_>) {
         let recipients = report.recipients();
         let ended = Ended {

@@ -321,6 +321,30 @@ fn a_mail_that_was_deferred_waits_for_a_lane_of_another_host_that_is_busy() {
 }
 
 #[test]
+fn a_mail_does_not_wait_for_a_lane_that_hangs() {
+    for pace in [Pace::Quorum { share: 0.5, grace: Duration::ZERO }, Pace::Free] {
+        let mut script = paced(&[3, 1], pace);
+        let mut is_first = true;
+        script.serve(move |asked| match asked.what {
+            "content" if asked.lane.host == 1 => Some(Does::Hang),
+            "MAIL" if asked.lane.host == 0 && std::mem::take(&mut is_first) => {
+                Some(Does::Say("451 once\r\n"))
+            }
+            _ => None,
+        });
+        let begun = script.now;
+        script.coordinator.set_flushing(true);
+        (1..=4).for_each(|id| script.take(mail(id)));
+        script.run();
+        while script.outcomes().len() < 3 {
+            assert!(script.wait());
+            script.run();
+        }
+        assert!(script.now - begun <= 6 * SECOND, "{pace:?}: {:?}", script.now - begun);
+    }
+}
+
+#[test]
 fn no_more_mails_wait_for_another_lane_than_there_are() {
     let mut script = free(&[3, 1]);
     script
@@ -335,4 +359,25 @@ fn no_more_mails_wait_for_another_lane_than_there_are() {
     script.stuck.clear();
     script.finish();
     assert_eq!(script.outcomes().iter().filter(|told| told.1 == "delivered").count(), 2);
+}
+
+#[test]
+fn a_restart_within_the_grace_leaves_no_time_in_the_past() {
+    let mut script = straggling();
+    script.run();
+    (5..=7).for_each(|id| script.take(mail(id)));
+    script.settle();
+    script.stuck = vec![lane(0, 2), lane(0, 3)];
+    script.sweep();
+    // Two of three are not enough: nothing is timed. Of the others one is heard.
+    script.decide(|event| if event.lane == lane(0, 3) { Verdict::RESTART_NOW } else { Verdict::DEFAULT });
+    script.stuck = vec![lane(0, 2)];
+    script.run();
+    script.now += 2 * GRACE;
+    assert!(!script.coordinator.is_step_over(script.now) || script.coordinator.step_over_at().is_none());
+    script.settle();
+    assert_eq!(script.coordinator.step_over_at(), None);
+    script.stuck.clear();
+    script.finish();
+    assert_eq!(script.outcomes().len(), 7);
 }

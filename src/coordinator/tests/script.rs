@@ -314,6 +314,7 @@ impl Script {
                 assert!(rounds < MAX_ROUNDS, "a session without end");
             }
         }
+        coordinator.has_looked(*now);
     }
 
     pub fn settle(&mut self) {
@@ -397,6 +398,7 @@ impl Script {
         for lane in self.coordinator.lanes_mut() {
             lane.session_mut().check_deadline(self.now);
         }
+        self.coordinator.has_looked(self.now);
         self.settle();
     }
 

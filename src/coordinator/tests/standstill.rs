@@ -44,6 +44,9 @@ fn when_nothing_moves_all_lanes_that_wait_are_opened_anew_and_it_is_told_once() 
         while script.now < begun + LONG {
             assert!(script.wait());
         }
+        // First everything that has come is read.
+        assert_eq!(told(&script, EventKind::GlobalHang), 0);
+        assert!(script.wait());
         assert_eq!(script.now, begun + LONG, "{pace:?}");
         assert_eq!(
             (told(&script, EventKind::GlobalHang), told(&script, EventKind::Hang)),
