@@ -222,7 +222,9 @@ impl Effects {
             model.most_dials += 1;
             model.setbacks += 1;
         }
+        // A 203 does what a 103 of the same settle has asked for.
         self.perhaps_pending |= restarts;
+        self.restart_pending &= !restarts;
         self.restarts = (self.restarts.0 + u32::from(restarts), 0);
         Allowed::Perhaps
     }
@@ -407,7 +409,9 @@ impl Effects {
     fn is_quiet(&self, lanes: &[Lane], ended: bool) -> bool {
         let goes_on = |(before, lane): (&Before, &Lane)| {
             let is_same = before.connection == lane.connection() && before.latest == lane.latest_mail();
-            before.held > 0 && lane.held() > 0 && is_same
+            // One that owes a lone dot holds no mail any more.
+            let is_busy = lane.held() > 0 || lane.is_alone() || lane.is_in_batch();
+            (before.held > 0 || before.has_part) && is_busy && is_same
         };
         match self.pace {
             Pace::Lockstep => ended || !self.batch_running,

@@ -372,8 +372,9 @@ impl Logins {
                 if is_latest && host.known != Known::Accepted && is_news {
                     host.failures += 1;
                     let wait = doubled(&self.settings[own.host], host.failures);
-                    host.put_off = Some((now + wait, host.known == Known::Nothing));
-                    host.is_news = host.known == Known::Nothing;
+                    let surely = host.known == Known::Nothing && !own.is_silent;
+                    host.put_off = Some((now + wait, surely));
+                    host.is_news = surely;
                 }
             }
             (None, None) => {}

@@ -67,6 +67,8 @@ pub struct Before {
     pub held: usize,
     pub latest: MailTag,
     pub is_alone: bool,
+    /// It is in the batch, or alone.
+    pub has_part: bool,
     /// Its connection may be given up as planned.
     pub may_be_replaced: bool,
 }
@@ -94,6 +96,7 @@ impl Before {
             held: lane.held(),
             latest: lane.latest_mail(),
             is_alone: lane.is_alone(),
+            has_part: lane.is_alone() || lane.is_in_batch(),
             may_be_replaced: is_up && is_at_its_end(lane),
         }
     }
