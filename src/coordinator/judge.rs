@@ -356,10 +356,10 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
                 break is_short;
             }
             let is_done = self.lane.mails.is_empty() && !self.lane.owes_dot;
-            // One that sits out is looked after when it comes back.
-            let is_done = is_done && self.lane.standing == Standing::Active;
             let is_at_its_end = self.lane.is_used_up() || self.lane.is_aged(self.now);
-            if self.lane.is_worn() || (is_done && is_at_its_end) {
+            let is_to_be_replaced = self.lane.is_worn() || (is_done && is_at_its_end);
+            // One that sits out is looked after when it comes back.
+            if is_to_be_replaced && self.lane.standing == Standing::Active {
                 // Planned, and not held against the lane.
                 self.release(false);
                 return self.lane.reopen(self.now, self.now);

@@ -645,7 +645,9 @@ impl Effects {
 
     /// Whether the lane has gone to rest, as it may.
     fn has_gone_to_rest(&self, index: usize, lane: &Lane) -> bool {
-        lane.standing() == Standing::Resting && !self.hosts[index].keep_alive && lane.held() == 0
+        let is_at_rest = lane.standing() == Standing::Resting && lane.held() == 0;
+        // Where a callback has panicked it may have been woken again by now.
+        !self.hosts[index].keep_alive && (is_at_rest || self.is_in_parts)
     }
 
     /// The effect of what the callbacks said about this lane, and nothing else.
