@@ -42,12 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> Result<()> {
-    let mut results = Vec::new();
-    for &way in &options.ways {
-        for &sessions in &options.sessions {
-            results.push(rounds::compare(options, way, sessions)?);
-        }
-    }
+    let results = options.course.run(|way, sessions| rounds::compare(options, way, sessions))?;
     print!("{}", table::markdown(options, &results));
     Ok(())
 }

@@ -12,32 +12,31 @@
 mod support;
 
 mod paces {
-    pub mod options;
     pub mod rounds;
     pub mod table;
 }
 
 use std::process::ExitCode;
 
-use paces::options::Options;
 use paces::{rounds, table};
-use support::{Result, ours, server, spawn};
+use support::options::{Course, given};
+use support::{Result, ours, server, spawn, way};
 
 fn main() -> ExitCode {
     support::main("paces", |role, rest, all| match role {
         spawn::SERVER => server::serve(rest),
         spawn::OURS => support::play_client(rest, ours::run),
-        _ => compare(&Options::parse(all)?),
+        _ => compare(all),
     })
 }
 
-fn compare(options: &Options) -> Result<()> {
-    let mut results = Vec::new();
-    for &way in &options.ways {
-        for &sessions in &options.sessions {
-            results.push(rounds::compare(options, way, sessions)?);
-        }
-    }
-    print!("{}", table::markdown(options, &results));
+fn compare(arguments: &[String]) -> Result<()> {
+    let ways = [way::PLAIN];
+    let course = match given(arguments) {
+        Some(arguments) => Course::parse(arguments, &ways, |_| false)?,
+        None => Course::proof(&ways),
+    };
+    let results = course.run(|way, sessions| rounds::compare(&course, way, sessions))?;
+    print!("{}", table::markdown(&course, &results));
     Ok(())
 }

@@ -2,20 +2,15 @@
 
 use super::floor;
 use crate::support::Result;
-use crate::support::options::{given, positive, unknown};
+use crate::support::options::{Course, given};
 use crate::support::spawn::OURS;
-use crate::support::way::{self, Way};
+use crate::support::way;
 
 /// What the orchestrator was asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub ways: Vec<Way>,
-    /// The numbers of sessions compared, ascending.
-    pub sessions: Vec<usize>,
-    /// Pairs of runs, floor then ours, per number of sessions.
-    pub rounds: usize,
-    /// Mails of one measured run at level 0, rounded up to whole batches; more where they cost less.
-    pub mails: usize,
+    /// A round is a pair of runs, floor then ours.
+    pub course: Course,
     pub strace: bool,
     /// The role compared with the floor; the floor itself with `--control`, which shows the noise.
     pub rival: &'static str,
@@ -23,34 +18,18 @@ pub struct Options {
 
 impl Options {
     pub fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options = Self {
-            ways: Vec::new(),
-            sessions: vec![10, 100, 1000],
-            rounds: 5,
-            mails: 20_000,
-            strace: true,
-            rival: OURS,
+        let Some(arguments) = given(arguments) else {
+            return Ok(Self { course: Course::proof(&way::ALL), strace: false, rival: OURS });
         };
-        let Some(mut arguments) = given(arguments) else {
-            let ways = way::ALL.to_vec();
-            return Ok(Self { ways, sessions: vec![10], rounds: 1, mails: 100, strace: false, ..options });
-        };
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--quick" => (options.rounds, options.mails) = (2, 5000),
-                "--rounds" => options.rounds = positive(argument, arguments.next())?,
-                "--level" => options.ways.extend(Way::of_level(arguments.next())?),
-                "--depth" => options.ways.push(Way::of_depth(arguments.next())?),
-                "--only" => options.sessions = vec![positive(argument, arguments.next())?],
-                "--mails" => options.mails = positive(argument, arguments.next())?,
-                "--no-strace" => options.strace = false,
-                "--control" => options.rival = floor::ROLE,
-                _ => return unknown(argument),
+        let (mut strace, mut rival) = (true, OURS);
+        let course = Course::parse(arguments, &way::ALL, |argument| {
+            match argument {
+                "--no-strace" => strace = false,
+                "--control" => rival = floor::ROLE,
+                _ => return false,
             }
-        }
-        if options.ways.is_empty() {
-            options.ways = way::ALL.to_vec();
-        }
-        Ok(options)
+            true
+        })?;
+        Ok(Self { course, strace, rival })
     }
 }

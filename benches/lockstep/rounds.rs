@@ -76,22 +76,22 @@ fn client(run: Run, strace: Option<&Path>) -> Result<Figures> {
 /// How many mails a run has: about as long at each way as `--mails` says for level 0.
 pub fn mails(options: &Options, way: Way) -> usize {
     let times = (4.0 / way.flights_per_mail()).min(MOST_TIMES);
-    options.mails * times as usize
+    options.course.mails * times as usize
 }
 
 pub fn compare(options: &Options, way: Way, sessions: usize) -> Result<Comparison> {
     let batch = sessions * way.depth;
     let whole_batches = |mails: usize| mails.div_ceil(batch) * batch;
-    let warm_up = whole_batches(WARM_UP_MAILS.min(options.mails)).max(WARM_UP_BATCHES * batch);
+    let warm_up = whole_batches(WARM_UP_MAILS.min(options.course.mails)).max(WARM_UP_BATCHES * batch);
     let run = |role| Run { role, way, sessions, warm_up, mails: whole_batches(mails(options, way)) };
     let title = way.title();
     let mut pairs = Vec::new();
-    for round in 1..=options.rounds {
+    for round in 1..=options.course.rounds {
         let pair = (client(run(floor::ROLE), None)?, client(run(options.rival), None)?);
         let (floor, ours) = (pair.0.cpu_micros_per_mail(), pair.1.cpu_micros_per_mail());
         eprintln!(
             "{title}, {sessions} sessions, round {round} of {}: floor {floor:.2} µs, ours {ours:.2} µs CPU per mail",
-            options.rounds
+            options.course.rounds
         );
         pairs.push(pair);
     }

@@ -28,7 +28,7 @@ fn heading(text: &mut String, options: &Options) -> std::fmt::Result {
         text,
         "Plain TCP on loopback, {CONTENT_OCTETS} octets per mail; pairs of runs (floor, then ours): {}. CPU is user and system time of the client's process: median (least). \
          Ratios are ours to floor; of the pairs: median (least–most). Mails per second: median.\n",
-        options.rounds
+        options.course.rounds
     )
 }
 

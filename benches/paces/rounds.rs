@@ -1,8 +1,8 @@
 //! Runs the paces in turn.
 
-use super::options::Options;
 use crate::support::Result;
 use crate::support::figures::{Figures, Plan, least, spread};
+use crate::support::options::Course;
 use crate::support::spawn::{self, OURS, SERVER, Server};
 use crate::support::way::{PACES, Way};
 
@@ -38,13 +38,13 @@ impl Comparison {
     }
 }
 
-pub fn compare(options: &Options, way: Way, sessions: usize) -> Result<Comparison> {
+pub fn compare(course: &Course, way: Way, sessions: usize) -> Result<Comparison> {
     let batch = sessions * way.depth;
     let whole_batches = |mails: usize| mails.div_ceil(batch) * batch;
-    let warm_up = whole_batches(WARM_UP_MAILS.min(options.mails)).max(WARM_UP_BATCHES * batch);
-    let mails = whole_batches((options.mails as f64 * 4.0 / way.flights_per_mail()) as usize);
+    let warm_up = whole_batches(WARM_UP_MAILS.min(course.mails)).max(WARM_UP_BATCHES * batch);
+    let mails = whole_batches((course.mails as f64 * 4.0 / way.flights_per_mail()) as usize);
     let mut rounds = Vec::new();
-    for round in 1..=options.rounds {
+    for round in 1..=course.rounds {
         let mut figures = Vec::new();
         for (pace, (name, _)) in PACES.iter().enumerate() {
             let server = Server::start(SERVER, &way.server_arguments())?;
@@ -53,7 +53,7 @@ pub fn compare(options: &Options, way: Way, sessions: usize) -> Result<Compariso
             eprintln!(
                 "{}, {sessions} sessions, round {round} of {}: {name} {:.2} µs CPU per mail",
                 way.title(),
-                options.rounds,
+                course.rounds,
                 run.cpu_micros_per_mail()
             );
             figures.push(run);

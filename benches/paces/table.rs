@@ -2,18 +2,18 @@
 
 use std::fmt::Write;
 
-use super::options::Options;
 use super::rounds::Comparison;
 use crate::support::content::CONTENT_OCTETS;
 use crate::support::figures::{Figures, least, median};
 use crate::support::machine;
+use crate::support::options::Course;
 use crate::support::table::{cell, spread_cell};
 use crate::support::way::PACES;
 
-pub fn markdown(options: &Options, results: &[Comparison]) -> String {
+pub fn markdown(course: &Course, results: &[Comparison]) -> String {
     let mut text = String::new();
     // Writing to a `String` cannot fail.
-    let _ = heading(&mut text, options);
+    let _ = heading(&mut text, course);
     for result in results {
         for (pace, (name, _)) in PACES.iter().enumerate() {
             let _ = row(&mut text, result, pace, name);
@@ -22,14 +22,14 @@ pub fn markdown(options: &Options, results: &[Comparison]) -> String {
     text
 }
 
-fn heading(text: &mut String, options: &Options) -> std::fmt::Result {
+fn heading(text: &mut String, course: &Course) -> std::fmt::Result {
     writeln!(text, "Machine: {}.\n", machine::description())?;
     writeln!(
         text,
         "Plain TCP on loopback, {CONTENT_OCTETS} octets per mail; runs of each pace in turn: {}. CPU is user and \
          system time of the client's process: median (least). Ratios are to lockstep; of the rounds: median \
          (least–most).\n",
-        options.rounds
+        course.rounds
     )?;
     writeln!(
         text,

@@ -41,12 +41,7 @@ impl Failed {
             return Err(InputError::file(path, what));
         }
         let own = own_fields(header).map_err(|what| InputError::file(path, what))?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|error| InputError::file(path, format!("cannot write: {error}")))?;
+        let file = open_to_write(path)?;
         let names = own.iter().map(String::as_str).chain(STATUS_FIELDS).map(str::to_owned).collect();
         let columns = (0..own.len()).map(Column::Field);
         let columns = columns.chain([Column::Outcome, Column::Reason, Column::Line]).collect();
@@ -168,6 +163,12 @@ fn own_fields(header: &Header) -> Result<&[String], String> {
             Err(format!("adds the field {}, which the recipients have; rename theirs", quoted(name)))
         }
     }
+}
+
+/// Opens or creates a file that is going to be written, and leaves what is in it until then.
+pub fn open_to_write(path: &Path) -> Result<File, InputError> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    opened.map_err(|error| InputError::file(path, format!("cannot write: {error}")))
 }
 
 /// Whether two paths lead to one file, by links of whatever kind; or would, once it exists.

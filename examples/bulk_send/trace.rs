@@ -2,11 +2,11 @@
 //! of are kept, and drawn when the run is over. It must never stop the mail, nor grow with the run.
 
 use crate::chart::{self, Shown};
-use crate::failed::same_file;
+use crate::failed::{open_to_write, same_file};
 use crate::input::InputError;
 use smtp_bulk::{LaneId, Step, StepEnd, StepTaken};
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -80,12 +80,7 @@ impl Trace {
             let what = format!("cannot take the picture of --trace too ({}); name another", path.display());
             return Err(InputError::file(other, what));
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|error| InputError::file(path, format!("cannot write: {error}")))?;
+        let file = open_to_write(path)?;
         Ok(Self {
             path: path.to_owned(),
             file,

@@ -14,7 +14,8 @@ use smtp_bulk::{
 
 use crate::rows::{Fate, Guard, Link, Peer, Row, Scene, Setting, Then, Way};
 use crate::rules::{Seen, SessionFate};
-use crate::script::{Asked, Does, Script, Told, mail, number};
+use crate::script::notes::Told;
+use crate::script::{Asked, Does, Script, mail, number};
 use crate::server::Server;
 
 /// The lane that the event happens on.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::script::Seen;
+use super::script::notes::Seen;
 use super::*;
 use crate::auth::Credentials;
 use crate::failure::Failure;

@@ -298,7 +298,7 @@ fn a_server_that_does_not_answer_quit_is_left_when_the_time_for_it_is_over() {
     assert_eq!((script.standing(lane(0, 0)), script.progress.connected), (Standing::Resting, 1));
     script.pass(10 * SECOND);
     assert!(all_rest(&script));
-    let is_trouble = |seen: &script::Seen| seen.kind.is_trouble();
+    let is_trouble = |seen: &script::notes::Seen| seen.kind.is_trouble();
     assert!(!script.notes.seen.iter().any(is_trouble));
 }
 

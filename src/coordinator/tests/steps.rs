@@ -1,6 +1,6 @@
 //! What those are told of the steps who only look.
 
-use super::script::Taken;
+use super::script::notes::Taken;
 use super::*;
 
 /// Lanes of one host, whose steps are told from now on.
