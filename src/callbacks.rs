@@ -1,12 +1,14 @@
 //! The user's closures, one per event, as one `Handler`.
 
 use crate::event::{Event, EventKind, Handler, ReadLine, Verdict, consult};
+use crate::health::HostChange;
 use crate::outcome::Report;
 use crate::steps::StepTaken;
 
 type Callback = Box<dyn FnMut(&Event<'_>) -> Verdict + Send>;
 type OnReport = Box<dyn FnMut(Report<'_>) + Send>;
 type OnRead = Box<dyn FnMut(&ReadLine<'_>) + Send>;
+type OnHostChange = Box<dyn FnMut(&HostChange<'_>) + Send>;
 type OnStep = Box<dyn FnMut(&StepTaken<'_>) + Send>;
 
 /// Closures that decide; an event without one goes to the base handler.
@@ -14,6 +16,7 @@ pub(crate) struct Callbacks {
     by_kind: [Option<Callback>; EventKind::COUNT],
     on_report: Option<OnReport>,
     on_read: Option<OnRead>,
+    on_host_change: Option<OnHostChange>,
     on_step: Option<OnStep>,
     base: Box<dyn Handler + Send>,
 }
@@ -24,6 +27,7 @@ impl Default for Callbacks {
             by_kind: std::array::from_fn(|_| None),
             on_report: None,
             on_read: None,
+            on_host_change: None,
             on_step: None,
             base: Box::new(()),
         }
@@ -53,6 +57,17 @@ impl Callbacks {
         match &mut self.on_read {
             Some(callback) => callback(line),
             None => self.base.read(line),
+        }
+    }
+
+    pub(crate) fn on_host_change(&mut self, callback: OnHostChange) {
+        self.on_host_change = Some(callback);
+    }
+
+    pub(crate) fn host_changed(&mut self, change: &HostChange<'_>) {
+        match &mut self.on_host_change {
+            Some(callback) => callback(change),
+            None => self.base.host_changed(change),
         }
     }
 

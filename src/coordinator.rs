@@ -13,13 +13,16 @@
 
 mod allowance;
 mod asking;
+mod backlog;
 mod barrier;
+mod breaker;
 mod compose;
 mod dealing;
 mod delayed;
 mod desk;
 mod fate;
 mod gate;
+mod health;
 mod idle;
 mod judge;
 mod lane;
@@ -28,12 +31,15 @@ mod mail;
 mod manners;
 mod muster;
 mod opening;
+mod places;
+mod prospect;
 mod recipients;
 mod renewing;
 mod rest;
 mod standstill;
 mod steps;
 mod terms;
+mod throttle;
 
 #[cfg(test)]
 mod tests;
@@ -116,11 +122,11 @@ pub struct Coordinator {
     closing: bool,
     /// How many hosts there are.
     hosts: usize,
+    /// A host may have fewer connections than it has lanes.
+    is_narrowed: bool,
     /// When it is to be looked whether all lanes stand still.
     still_at: Option<Instant>,
     look: Look,
-    /// How many mails free lanes, and those that rest, could be dealt at the last settle.
-    room: usize,
     /// For how many mails lanes are open, or were opened since the last deal.
     called: usize,
     /// Where the next deal starts, so that a short batch wears all lanes alike.
@@ -144,15 +150,12 @@ impl Coordinator {
             }
         }
         assert!(lanes.len() <= MAX_LANES, "too many lanes");
-        let held: usize = hosts.iter().map(|host| host.threads as usize * host.most_held()).sum();
-        // Where lanes take the next mail by themselves, there are some to be taken.
-        let waiting = if settings.pace.is_free() { held.div_ceil(4) } else { 0 };
         let barrier = Barrier::new(settings.pace);
-        let allowance = Allowance::new(&hosts, settings.total_rate, now);
-        let desk = Desk::new(settings, held + waiting, &hosts, now);
+        let allowance = Allowance::new(&hosts, &settings, now);
+        let desk = Desk::new(settings, &hosts, now);
         let hosts = hosts.len();
         Coordinator {
-            muster: Muster::new(lanes.len()),
+            muster: Muster::new(&lanes, hosts),
             spare: Vec::with_capacity(lanes.len()),
             free: Vec::with_capacity(lanes.len()),
             waiting: 0,
@@ -161,9 +164,9 @@ impl Coordinator {
             barrier,
             allowance,
             hosts,
+            is_narrowed: false,
             still_at: None,
             look: Look::None,
-            room: 0,
             called: 0,
             flushing: false,
             feeding: false,
@@ -177,14 +180,21 @@ impl Coordinator {
 
     /// Whether another message can be taken: no more are held than all lanes
     /// together may hold, and in [`Pace::Free`] a quarter of
-    /// that besides.
+    /// that besides. Those that wait for the one host that they may go to are counted
+    /// for themselves: see [`Coordinator::has_room_for`].
     pub fn has_room(&self) -> bool {
         self.desk.has_room()
     }
 
+    /// Whether there is room for this one: of those that may go to one host alone no
+    /// more wait than the host's lanes may hold.
+    pub fn has_room_for(&self, message: &Message) -> bool {
+        self.desk.has_room_for(message)
+    }
+
     /// Takes a message, or gives it back when there is no room.
     pub fn take(&mut self, message: Message, now: Instant) -> Result<(), Message> {
-        if !self.has_room() {
+        if !self.has_room() && !self.has_room_for(&message) {
             return Err(message);
         }
         self.desk.take(message, now);
@@ -223,7 +233,7 @@ impl Coordinator {
 
     /// Messages that wait for a lane.
     pub fn backlog(&self) -> usize {
-        self.desk.backlog()
+        self.desk.backlog.len()
     }
 
     /// Whether to run batches that are short, until told otherwise.
@@ -246,7 +256,7 @@ impl Coordinator {
 
     /// Whether a batch is running or would begin at the next settle.
     pub fn is_batch_due(&self, now: Instant) -> bool {
-        self.desk.batch_running || self.is_batch_wanted(now, self.room)
+        self.desk.batch_running || self.is_batch_wanted(now)
     }
 
     /// Who waits for whom.
@@ -260,6 +270,7 @@ impl Coordinator {
     pub fn restart(&mut self) {
         self.closing = false;
         self.desk.gates.iter_mut().for_each(Gate::reopen);
+        (0..).take(self.hosts).for_each(|host| self.desk.wake_host(host));
         self.lanes.iter_mut().for_each(|lane| lane.renew = true);
         self.muster.changed.mark_all();
     }
@@ -272,6 +283,7 @@ impl Coordinator {
         if let Some(gate) = self.desk.gate(id) {
             gate.reopen();
         }
+        self.desk.wake_host(id.host);
         self.change(place).map(|lane| lane.renew = true).is_some()
     }
 
@@ -406,8 +418,10 @@ impl Coordinator {
             if std::mem::take(&mut self.desk.restart_now) {
                 self.restart_all(now, handler);
             }
-            let survey = self.survey();
-            if self.desk.restart_at_batch_end && !survey.has(Is::InBatch) && !survey.has(Is::Alone) {
+            let survey = self.survey(now);
+            if !self.desk.failures.is_empty() {
+                self.note_failures(now, handler);
+            } else if self.desk.restart_at_batch_end && !survey.has(Is::InBatch) && !survey.has(Is::Alone) {
                 self.end_batch(now);
                 self.desk.restart_now = true;
             } else if survey.has(Is::Renewable) {
@@ -419,6 +433,8 @@ impl Coordinator {
                 // do not sit out a batch that it is spared.
             } else if survey.must_open(now) && !self.closing {
                 self.open_lanes(now);
+            } else if self.gives_up_places(now) {
+                // Others may have them.
             } else if survey.has(Is::Poised) {
                 if self.goes_hungry(&survey, now) {
                     break survey;
@@ -438,7 +454,8 @@ impl Coordinator {
                 break survey;
             }
         };
-        self.room = survey.all_room();
+        self.look_after_bound(&survey, now, handler);
+        self.desk.tell_news(handler);
         self.desk.gates.iter_mut().for_each(Gate::told);
         debug_assert!(self.is_mustered(), "a lane was changed unnoticed");
         self.desk.assert_ledger(survey.held);
@@ -505,7 +522,7 @@ impl Coordinator {
     fn end_batch(&mut self, now: Instant) {
         let was_running = std::mem::take(&mut self.desk.batch_running);
         self.desk.summary.batches += u64::from(was_running);
-        if self.desk.backlog() > 0 {
+        if self.desk.backlog.len() > 0 {
             self.desk.waiting_since.get_or_insert(now);
         }
         if self.desk.restart_at_batch_end {
@@ -528,7 +545,7 @@ impl Coordinator {
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
         let mut wake_at = earliest(survey.reopen_at.filter(|_| !self.closing), survey.gate_opens_at);
         wake_at = earliest(wake_at, self.desk.delayed.due().filter(|_| !self.closing));
-        if !self.desk.batch_running && self.desk.backlog() > 0 && survey.all_room() > 0 {
+        if !self.desk.batch_running && self.desk.backlog.len() > 0 && survey.all_room() > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
             wake_at = earliest(wake_at, self.allowed_at(now));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::envelope::ForwardPath;
 use crate::failure::Failure;
+use crate::health::HostChange;
 use crate::host::LaneId;
 use crate::message::Message;
 use crate::outcome::{ClientReason, Report};
@@ -411,6 +412,9 @@ pub trait Handler {
     /// A message's outcome is final: called once for each message that is not
     /// returned to the caller by an error.
     fn report(&mut self, _report: Report<'_>) {}
+    /// Something has changed about a host: it is slowed down, or rests, or does no more.
+    /// It is told when all is settled, and there is nothing to decide.
+    fn host_changed(&mut self, _change: &HostChange<'_>) {}
     /// Whether there is something to be told of steps. It is asked when a step is to be
     /// judged, and where it says no nothing is put together. A mailer asks once before it
     /// connects, too: told yes, it listens to all connections at the same time, which

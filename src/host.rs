@@ -1,6 +1,8 @@
 //! One server entry: where it is, how many connections it gets, and how
 //! patient to be with it. Plain settings; nothing here connects.
 
+mod limits;
+
 use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -150,6 +152,10 @@ pub struct Host {
     pub(crate) max_refusals: Option<u32>,
     pub(crate) eight_bit_anyway: Option<bool>,
     pub(crate) rate: Option<Rate>,
+    pub(crate) byte_rate: Option<Rate>,
+    pub(crate) weight: Option<u32>,
+    pub(crate) auto_throttle: Option<bool>,
+    pub(crate) circuit_breaker: Option<Option<u32>>,
     pub(crate) mails_per_connection: Option<u32>,
     pub(crate) max_connection_age: Option<Duration>,
     pub(crate) security: Option<Security>,
@@ -182,6 +188,10 @@ impl Host {
             max_refusals: None,
             eight_bit_anyway: None,
             rate: None,
+            byte_rate: None,
+            weight: None,
+            auto_throttle: None,
+            circuit_breaker: None,
             mails_per_connection: None,
             max_connection_age: None,
             security: None,
@@ -375,28 +385,6 @@ impl Host {
         self
     }
 
-    /// How many mails are begun on all lanes of this host in a time. Default: no limit.
-    pub fn rate(mut self, rate: Rate) -> Host {
-        self.rate = Some(rate);
-        self
-    }
-
-    /// How many mails one connection is given; then the lane says QUIT and is opened
-    /// anew, beside the others' mail, and nothing is held against it. What the server
-    /// states (MAILMAX of LIMITS, RFC 9422) holds where it is less. Default: as many as
-    /// the server lets it have.
-    pub fn mails_per_connection(mut self, mails: u32) -> Host {
-        self.mails_per_connection = Some(mails.max(1));
-        self
-    }
-
-    /// How long a connection is given mails; one that is older, and has had one, is
-    /// replaced in the same way when it has none. Default: for ever.
-    pub fn max_connection_age(mut self, age: Duration) -> Host {
-        self.max_connection_age = Some(age);
-        self
-    }
-
     /// Whether sessions are protected by TLS. Default: no.
     pub fn security(mut self, security: Security) -> Host {
         self.security = Some(security);
@@ -421,8 +409,8 @@ impl Host {
 
 /// A host whose settings are all known and checked.
 ///
-/// By itself it is a host without a name, on port 25, with 2 threads and all
-/// other defaults of [`Host`].
+/// By itself it is a host without a name, on port 25, with 2 threads, that is neither
+/// slowed down nor rests, and all other defaults of [`Host`].
 #[derive(Clone, Debug)]
 pub struct HostSettings {
     /// Name or address, without brackets and port.
@@ -466,6 +454,14 @@ pub struct HostSettings {
     pub eight_bit_anyway: bool,
     /// Mails begun in a time.
     pub rate: Option<Rate>,
+    /// Octets sent in a time.
+    pub byte_rate: Option<Rate>,
+    /// The share of the mails, where hosts have any.
+    pub weight: Option<u32>,
+    /// Whether the host is given less when it puts off too much.
+    pub auto_throttle: bool,
+    /// Failures in a row after which the host rests.
+    pub circuit_breaker: Option<u32>,
     /// Mails of one connection.
     pub mails_per_connection: Option<u32>,
     /// How long a connection is given mails.
@@ -501,6 +497,10 @@ impl Default for HostSettings {
             max_refusals: DEFAULT_REFUSALS,
             eight_bit_anyway: false,
             rate: None,
+            byte_rate: None,
+            weight: None,
+            auto_throttle: false,
+            circuit_breaker: None,
             mails_per_connection: None,
             max_connection_age: None,
             security: Security::default(),

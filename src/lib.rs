@@ -72,6 +72,7 @@ mod event;
 mod extensions;
 mod failure;
 mod fault;
+mod health;
 pub mod host;
 mod inquiry;
 mod journal;
@@ -108,6 +109,7 @@ pub use event::{
 pub use extensions::{Extension, ExtensionSet, Extensions};
 pub use failure::Failure;
 pub use fault::IoFault;
+pub use health::{HostChange, HostNews};
 pub use host::{Hello, Host, LaneId, Pipeline, UnknownLevel};
 pub use inquiry::Inquiry;
 pub use journal::JournalError;

@@ -105,8 +105,8 @@ impl Bucket {
     }
 
     /// So many are begun.
-    pub(crate) fn take(&mut self, mails: usize, now: Instant) {
-        self.tokens = self.tokens_at(now) - mails as f64;
+    pub(crate) fn take(&mut self, count: f64, now: Instant) {
+        self.tokens = self.tokens_at(now) - count;
         self.at = self.at.max(now);
         self.begun.get_or_insert(now);
     }
@@ -192,7 +192,7 @@ mod tests {
                     now = at;
                 }
                 None => {
-                    bucket.take(1, now);
+                    bucket.take(1.0, now);
                     begun.push(now - start);
                 }
             }
@@ -230,7 +230,7 @@ mod tests {
         let start = Instant::now();
         let mut bucket = Bucket::new(Rate::per_second(10.0).burst(5), start);
         assert_eq!(bucket.left(start), 5);
-        bucket.take(5, start);
+        bucket.take(5.0, start);
         assert_eq!(bucket.left(start + SECOND / 10), 1);
         assert_eq!(bucket.left(start + SECOND / 5), 2);
         assert_eq!(bucket.left(start + 3600 * SECOND), 5);
@@ -257,11 +257,11 @@ mod tests {
         let start = Instant::now();
         let mut bucket = Bucket::new(Rate::per_second(10.0).burst(10).warm_up(600 * SECOND), start);
         assert_eq!(bucket.left(start + 3600 * SECOND), 1);
-        bucket.take(1, start + 3600 * SECOND);
+        bucket.take(1.0, start + 3600 * SECOND);
         assert_eq!(bucket.left(start + 3600 * SECOND), 0);
 
         let mut bucket = Bucket::new(Rate::per_minute(1.0).burst(1).warm_up(60 * SECOND), start);
-        bucket.take(1, start);
+        bucket.take(1.0, start);
         // 33 s' worth in the first minute.
         let next = bucket.next_at(start).unwrap() - start;
         assert!((next.as_secs_f64() - 87.0).abs() < 0.01, "{next:?}");
@@ -273,7 +273,7 @@ mod tests {
         let rate = Rate::per_second(10.0).burst(1_000).warm_up(10 * SECOND);
         let start = Instant::now();
         let mut bucket = Bucket::new(rate, start);
-        bucket.take(1, start);
+        bucket.take(1.0, start);
         // 10 s at 5.5 in the mean, and 10 s at 10.
         assert_eq!(bucket.left(start + 20 * SECOND), 155);
     }

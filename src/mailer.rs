@@ -97,10 +97,11 @@ impl Mailer {
     /// that waits, such as [`Mailer::ready`].
     ///
     /// # Errors
-    /// Gives the message back when as many are held as all lanes may hold, or
-    /// the mailer is closed; [`Mailer::ready`] tells which.
+    /// Gives the message back when as many are held as all lanes may hold, or as many
+    /// wait for the one host that it [may go to](Message::host) as that host's lanes may
+    /// hold, or the mailer is closed; [`Mailer::ready`] tells which.
     pub fn try_send(&mut self, message: Message) -> Result<(), Full> {
-        if self.is_closed {
+        if self.is_closed || !self.coordinator.has_room_for(&message) {
             return Err(Full(message));
         }
         self.coordinator.take(message, Instant::now()).map_err(Full)
@@ -117,7 +118,7 @@ impl Mailer {
             if self.has_room() {
                 return Ok(());
             }
-            self.make_room().await?;
+            self.make_room(None).await?;
         }
     }
 
@@ -375,19 +376,27 @@ impl Mailer {
     }
 
     async fn take_when_ready(&mut self, message: Message) -> Result<(), Error> {
-        match self.make_room().await {
+        match self.make_room(Some(&message)).await {
             Ok(()) => self.take(message, Instant::now()),
             Err(error) => Err(give_back(error, message)),
         }
     }
 
-    async fn make_room(&mut self) -> Result<(), Error> {
+    /// Makes room, for this message if it is known.
+    async fn make_room(&mut self, message: Option<&Message>) -> Result<(), Error> {
         self.check_open()?;
-        if self.has_room() {
+        let has_room = |coordinator: &Coordinator, progress: &Progress| {
+            let has_room = match message {
+                Some(message) => coordinator.has_room_for(message),
+                None => coordinator.has_room(),
+            };
+            has_room && !progress.is_retired()
+        };
+        if has_room(&self.coordinator, &self.progress) {
             return Ok(());
         }
         self.expect_mails(false, false);
-        self.drive(|coordinator, progress| coordinator.has_room() && !progress.is_retired()).await
+        self.drive(has_room).await
     }
 
     async fn run_due(&mut self) -> Result<(), Error> {

@@ -75,6 +75,7 @@ struct Terms {
     expires: Option<Instant>,
     all_or_nothing: bool,
     required: ExtensionSet,
+    host: Option<u32>,
 }
 
 impl Message {
@@ -101,6 +102,27 @@ impl Message {
     /// where some can have it already when another is refused: then it is partial.
     pub fn all_or_nothing(mut self) -> Message {
         self.terms_mut().all_or_nothing = true;
+        self
+    }
+
+    /// The message goes to this host alone, by its position among those that the builder
+    /// was given ([`LaneId::host`](crate::LaneId::host)): it waits for a lane of that host,
+    /// and holds up no message for another one. While the host
+    /// [rests](crate::Host::circuit_breaker) it waits as one that was put off, within
+    /// [`MailerBuilder::max_delayed`](crate::MailerBuilder::max_delayed); when no lane of
+    /// the host is left, or there is no such host, it is reported abandoned at once
+    /// ([`Cause::NoLane`](crate::Cause::NoLane)).
+    ///
+    /// ```
+    /// use smtp_bulk::{Envelope, Message};
+    ///
+    /// let envelope = Envelope::parse("news@example.org", ["ann@example.net"])?;
+    /// let message = Message::new(envelope, "Subject: hello\r\n\r\nHello.\r\n").host(1);
+    /// assert_eq!(message.bound_to(), Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn host(mut self, position: u32) -> Message {
+        self.terms_mut().host = Some(position);
         self
     }
 
@@ -150,6 +172,11 @@ impl Message {
     /// Whether the first refused recipient gives up the whole message.
     pub fn is_all_or_nothing(&self) -> bool {
         self.terms.as_deref().is_some_and(|terms| terms.all_or_nothing)
+    }
+
+    /// The position of the only host that it may go to.
+    pub fn bound_to(&self) -> Option<u32> {
+        self.terms.as_deref()?.host
     }
 
     /// The extensions without which it is not sent: what its envelope needs,

@@ -29,6 +29,8 @@ pub enum Cause {
     Expired,
     /// The server takes no further recipients in this transaction.
     TooManyRecipients(ReplyBuf),
+    /// The message was [for one host](crate::Message::host), of which no lane is left.
+    NoLane,
 }
 
 impl fmt::Display for Cause {
@@ -40,6 +42,7 @@ impl fmt::Display for Cause {
             Cause::Content(error) => fmt::Display::fmt(error, f),
             Cause::Expired => f.write_str("expired"),
             Cause::TooManyRecipients(reply) => write!(f, "too many recipients: {reply}"),
+            Cause::NoLane => f.write_str("no lane of its host is left"),
         }
     }
 }

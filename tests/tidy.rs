@@ -31,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
             "pace",
             "limits",
             "reopening",
+            "health",
             "host",
             "outcome",
             "event",

@@ -29,6 +29,7 @@ pub(super) struct Unfit {
 impl<H: Handler + ?Sized> Judge<'_, H> {
     /// The mail is one of the lane's; what it says of it comes later.
     pub(super) fn deal(&mut self, mut mail: Mail) {
+        self.desk.count_held(self.lane.id, true);
         let lane = &mut *self.lane;
         lane.last_tag = MailTag(lane.last_tag.0.wrapping_add(1).max(1));
         mail.begin_attempt(lane.id, lane.last_tag);

@@ -4,9 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::Coordinator;
+use super::judge::Judge;
 use super::lane::{Lane, Standing};
 use super::mail::Mail;
 use super::muster::{Is, Survey};
+use super::prospect::{For, Prospect};
 use crate::event::{Handler, SessionVerdict};
 use crate::host::LaneId;
 use crate::reopening::Setback;
@@ -19,50 +21,64 @@ pub(super) const MOST_PATIENCE: Duration = Duration::from_secs(5);
 /// How good a lane is for a mail that was tried before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fit {
+    /// It is of another host than the one that the mail is bound to.
+    Never,
     SameLane,
     SameHost,
     OtherHost,
 }
 
 impl Fit {
-    pub(super) fn of(lane: LaneId, last: Option<LaneId>) -> Fit {
-        match last {
-            Some(last) if lane == last => Fit::SameLane,
-            Some(last) if lane.host == last.host => Fit::SameHost,
+    pub(super) fn of(lane: LaneId, mail: &Mail) -> Fit {
+        match (mail.message.bound_to(), mail.last_lane) {
+            (Some(host), _) if host != lane.host => Fit::Never,
+            (_, Some(last)) if lane == last => Fit::SameLane,
+            (_, Some(last)) if lane.host == last.host => Fit::SameHost,
             _ => Fit::OtherHost,
         }
+    }
+
+    /// As good as any of so many hosts' can be.
+    pub(super) fn ideal(mail: &Mail, hosts: usize) -> Fit {
+        let has_no_other = hosts < 2 || mail.message.bound_to().is_some();
+        if has_no_other && mail.last_lane.is_some() { Fit::SameHost } else { Fit::OtherHost }
     }
 }
 
 impl Coordinator {
     /// Whether a batch is to begin, and there are the lanes for it.
     pub(super) fn is_deal_due(&self, now: Instant, survey: &Survey) -> bool {
-        let is_wanted = survey.room > 0 && self.is_batch_wanted(now, survey.all_room());
-        is_wanted && self.allowed_now(survey.room, now) > 0 && self.is_enough_awake(survey)
+        let is_wanted = survey.room > 0 && self.is_batch_wanted(now);
+        is_wanted && self.is_any_free(now) && self.is_enough_awake(survey)
     }
 
-    /// Whether a batch is to begin, where lanes that are free, or will be as soon as they
-    /// are opened for it, have `room` for so many mails.
-    pub(super) fn is_batch_wanted(&self, now: Instant, room: usize) -> bool {
+    /// Whether lanes that are free could be given a mail.
+    fn is_any_free(&self, now: Instant) -> bool {
+        let prospect = self.prospect(For::Free, now);
+        prospect.room > 0 && prospect.mails > 0
+    }
+
+    /// Whether a batch is to begin, by what lanes have room for that are free, or will be
+    /// as soon as they are opened for it.
+    pub(super) fn is_batch_wanted(&self, now: Instant) -> bool {
         let is_held_up = self.desk.batch_running || self.is_restart_due() || self.closing;
-        if is_held_up || self.dealable() == 0 || room == 0 {
+        if is_held_up || self.desk.backlog.len() <= self.waiting || self.muster.sum().all_room() == 0 {
             return false;
         }
-        let room = self.allowed(room, now);
-        if room == 0 {
-            return false;
-        }
-        self.is_worth_a_deal(room) || self.linger_over().is_some_and(|at| at <= now)
+        let prospect = self.prospect(For::Asleep, now);
+        let is_over = || self.linger_over().is_some_and(|at| at <= now);
+        self.is_worth_a_deal(prospect) || (prospect.mails > 0 && prospect.room > 0 && is_over())
     }
 
-    /// Mails that could be dealt if there were room.
+    /// Mails for any host that could be dealt if there were room.
     pub(super) fn dealable(&self) -> usize {
-        self.desk.backlog().saturating_sub(self.waiting)
+        self.desk.backlog.of_any().saturating_sub(self.waiting)
     }
 
-    fn is_worth_a_deal(&self, room: usize) -> bool {
-        let mails = self.dealable();
-        mails > 0 && room > 0 && (mails >= room || self.flushing || self.desk.settings.pace.is_free())
+    fn is_worth_a_deal(&self, prospect: Prospect) -> bool {
+        let Prospect { room, mails, is_pressing } = prospect;
+        let is_enough = mails >= room || is_pressing || self.flushing || self.desk.settings.pace.is_free();
+        mails > 0 && room > 0 && is_enough
     }
 
     pub(super) fn linger_over(&self) -> Option<Instant> {
@@ -73,9 +89,11 @@ impl Coordinator {
     /// so only where all others are as far, and nothing is to be restarted: no
     /// server is left waiting for what another one does.
     pub(super) fn goes_hungry(&self, survey: &Survey, now: Instant) -> bool {
-        let room = self.allowed_now(survey.room, now);
-        let wants_more = self.feeding && self.desk.has_room() && self.dealable() < room;
-        wants_more && survey.has(Is::Poised) && self.may_overlap(survey)
+        if !self.feeding || !survey.has(Is::Poised) || !self.desk.has_room() || !self.may_overlap(survey) {
+            return false;
+        }
+        let prospect = self.prospect(For::Free, now);
+        prospect.mails < prospect.room
     }
 
     fn may_overlap(&self, survey: &Survey) -> bool {
@@ -96,14 +114,14 @@ impl Coordinator {
         handler: &mut H,
     ) {
         if self.may_overlap(survey)
-            && self.is_worth_a_deal(self.allowed(survey.all_room(), now))
-            && self.allowed_now(survey.room, now) > 0
-            && !self.are_sleepers_wanted(survey)
+            && self.is_worth_a_deal(self.prospect(For::Asleep, now))
+            && self.is_any_free(now)
+            && !self.are_sleepers_wanted(survey, now)
         {
             self.end_batch(now);
             self.deal(now, handler);
         }
-        self.survey();
+        self.survey(now);
         let mut poised = std::mem::take(&mut self.spare);
         poised.clear();
         poised.extend(self.muster.poised());
@@ -120,37 +138,52 @@ impl Coordinator {
     /// that were tried before, each on another lane and host than before where there
     /// is one, and then the others, as evenly as that and the depths let it be.
     pub(super) fn deal<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) {
-        self.survey();
+        self.survey(now);
         self.called = 0;
         self.desk.batch_begins();
         let mut free = std::mem::take(&mut self.free);
         free.clear();
         free.extend(self.muster.free());
         self.open_aged(&free, now);
-        let mut left = self.allowance.left(now);
-        for place in self.in_turn(&free) {
-            let Some(lane) = self.change(place).filter(|lane| lane.is_free()) else { continue };
-            let (host, depth) = (lane.id.host, lane.depth());
-            lane.share = left.as_mut().map_or(depth, |left| left.grant(host, depth));
-        }
+        self.share_limits(&free, now);
         self.deal_retries(&free, now, handler);
-        self.share_out(&free, self.desk.fresh());
+        let is_short = self.desk.backlog.bound() == 0 || self.deal_bound(&free, now, handler);
+        if is_short {
+            self.share_out(&free, self.desk.backlog.fresh(None));
+        }
         self.deal_fresh(&free, now, handler);
         let mut dealt = 0;
         for place in free.iter().copied() {
             let Some(lane) = self.lanes.get_mut(place) else { continue };
             lane.share = 0;
-            let mails = std::mem::take(&mut lane.dealt);
-            dealt += usize::from(mails > 0);
-            self.allowance.take(lane.id.host, mails, now);
+            dealt += usize::from(std::mem::take(&mut lane.dealt) > 0);
+        }
+        if self.allowance.has_weights() {
+            let hosts = self.muster.hosts();
+            self.allowance.level(|host| hosts.get(host).is_some_and(|sum| sum.active > 0));
         }
         if self.desk.settings.pace.is_free() {
             self.desk.summary.batches += dealt as u64;
         }
+        if dealt == 0 {
+            // What cannot be dealt now is not asked for again before something has changed.
+            self.waiting = self.desk.backlog.len();
+        }
         // When all had expired there is no batch.
         self.desk.batch_running &= dealt > 0;
-        self.desk.waiting_since = (self.desk.backlog() > 0).then_some(now);
+        self.desk.waiting_since = (self.desk.backlog.len() > 0).then_some(now);
         self.free = free;
+    }
+
+    /// How many mails each free lane may be given at the most.
+    fn share_limits(&mut self, free: &[usize], now: Instant) {
+        let is_limited = self.allowance.is_limited() || self.are_places_few();
+        let mut left = is_limited.then(|| self.left(For::Free, self.dealable(), now));
+        for place in self.in_turn(free) {
+            let Some(lane) = self.change(place).filter(|lane| lane.is_free()) else { continue };
+            let (host, depth) = (lane.id.host, lane.depth());
+            lane.share = left.as_mut().map_or(depth, |left| left.grant(host, depth));
+        }
     }
 
     /// Lanes whose connections have stood for long enough are opened anew, as planned.
@@ -168,39 +201,85 @@ impl Coordinator {
     fn deal_retries<H: Handler + ?Sized>(&mut self, free: &[usize], now: Instant, handler: &mut H) {
         self.waiting = 0;
         let mut room: usize = self.rooms(free).sum();
-        for _ in 0..self.desk.retries() {
+        for _ in 0..self.desk.backlog.retries(None) {
             if room == 0 {
                 return;
             }
-            let Some(mail) = self.desk.next_retry(now, handler) else { continue };
-            let Some(place) = self.place_for(&mail, free) else {
-                self.waiting += 1;
-                self.desk.keep(mail);
-                continue;
-            };
-            if let Some(mut judge) = self.judge(place, now, handler) {
-                judge.deal(mail);
+            let Some(mail) = self.desk.backlog.next_retry(None) else { return };
+            let Some(mail) = self.desk.unless_expired(mail, now, handler) else { continue };
+            match self.place_for(&mail, free, now) {
+                Some((best, place)) if !self.waits_for_better(&mail, best, self.waiting) => {
+                    self.deal_one(place, mail, now, handler);
+                    room -= 1;
+                }
+                _ => {
+                    self.waiting += 1;
+                    self.desk.keep(mail);
+                }
             }
-            self.first_lane = (place + 1) % self.lanes.len();
-            room -= 1;
         }
     }
 
-    /// The lane with room that is the best one for this mail, unless it is to wait.
-    fn place_for(&self, mail: &Mail, free: &[usize]) -> Option<usize> {
-        let fit = |lane: &Lane| Fit::of(lane.id, mail.last_lane);
+    /// Deals mails that are bound to their hosts: those that were tried before, and where
+    /// there is room for all that there are, the others, too. Else whoever came first is
+    /// the first to be dealt. Says whether there was.
+    fn deal_bound<H: Handler + ?Sized>(&mut self, free: &[usize], now: Instant, handler: &mut H) -> bool {
+        let mut rooms = vec![0_usize; self.hosts];
+        for place in free.iter().copied() {
+            let Some(lane) = self.lanes.get(place) else { continue };
+            if let Some(room) = rooms.get_mut(lane.id.host as usize) {
+                *room += lane.share.saturating_sub(lane.dealt) as usize;
+            }
+        }
+        let backlog = &self.desk.backlog;
+        let fitting = rooms.iter().enumerate().map(|(host, room)| backlog.of(host).min(*room));
+        let is_short = backlog.fresh(None) + fitting.sum::<usize>() < rooms.iter().sum();
+        for (host, room) in rooms.into_iter().enumerate() {
+            for _ in 0..room {
+                let backlog = &mut self.desk.backlog;
+                let retry = backlog.next_retry(Some(host));
+                let mut fresh =
+                    || if is_short { backlog.next_fresh(Some(host)).map(Mail::new) } else { None };
+                let Some(mail) = retry.or_else(&mut fresh) else { break };
+                let Some(mail) = self.desk.unless_expired(mail, now, handler) else { continue };
+                match self.place_for(&mail, free, now) {
+                    Some((_, place)) => self.deal_one(place, mail, now, handler),
+                    None => {
+                        self.desk.keep(mail);
+                        break;
+                    }
+                }
+            }
+        }
+        is_short
+    }
+
+    fn deal_one<H: Handler + ?Sized>(&mut self, place: usize, mail: Mail, now: Instant, handler: &mut H) {
+        if let Some(lane) = self.lanes.get_mut(place) {
+            self.allowance.begin(lane, &mail, now);
+        }
+        self.first_lane = (place + 1) % self.lanes.len();
+        if let Some(mut judge) = self.judge(place, now, handler) {
+            judge.deal(mail);
+        }
+    }
+
+    /// The lane with room that is the best one for this mail.
+    fn place_for(&self, mail: &Mail, free: &[usize], now: Instant) -> Option<(Fit, usize)> {
+        let ideal = Fit::ideal(mail, self.hosts);
         let mut best: Option<(Fit, usize)> = None;
         for place in self.in_turn(free) {
             let Some(lane) = self.lanes.get(place).filter(|lane| lane.has_room()) else { continue };
-            if best.is_none_or(|(known, _)| fit(lane) > known) {
-                best = Some((fit(lane), place));
+            let fit = Fit::of(lane.id, mail);
+            let is_fit = fit > Fit::Never && !self.allowance.is_dry(lane.id.host, now);
+            if is_fit && best.is_none_or(|(known, _)| fit > known) {
+                best = Some((fit, place));
             }
-            if fit(lane) == Fit::OtherHost || (fit(lane) == Fit::SameHost && self.hosts < 2) {
+            if best.is_some_and(|(known, _)| known >= ideal) {
                 break;
             }
         }
-        let (best, place) = best?;
-        (!self.waits_for_better(mail, best, self.waiting)).then_some(place)
+        best
     }
 
     /// Whether the mail waits for a lane that has not finished and suits it better than
@@ -219,7 +298,7 @@ impl Coordinator {
             lane.standing == Standing::Active && !is_done && !is_slow
         };
         let is_busy = |lane: &&Lane| lane.is_waking() || is_at_work(lane);
-        let is_better = |lane: &&Lane| Fit::of(lane.id, mail.last_lane) > best;
+        let is_better = |lane: &&Lane| Fit::of(lane.id, mail) > best;
         others < self.lanes.iter().filter(is_busy).filter(is_better).count()
     }
 
@@ -252,18 +331,36 @@ impl Coordinator {
         }
     }
 
-    /// What comes back meanwhile belongs to the next batch.
+    /// What comes back meanwhile belongs to the next batch. Hosts that no mail is bound to
+    /// come first, as the others have some of their own.
     fn deal_fresh<H: Handler + ?Sized>(&mut self, free: &[usize], now: Instant, handler: &mut H) {
-        for place in free.iter().copied() {
-            let Some(mut judge) = self.judge(place, now, handler) else { continue };
-            while judge.lane.has_room()
-                && let Some(mail) = judge.desk.next_fresh(now, &mut *judge.handler)
-            {
-                judge.deal(mail);
+        if self.desk.backlog.bound() > 0 {
+            for place in free.iter().copied() {
+                let host = self.lanes.get(place).map_or(0, |lane| lane.id.host as usize);
+                if self.desk.backlog.of(host) == 0 {
+                    self.deal_fresh_to(place, now, handler);
+                }
             }
+        }
+        for place in free.iter().copied() {
+            self.deal_fresh_to(place, now, handler);
+            let Some(mut judge) = self.judge(place, now, handler) else { continue };
             if judge.lane.dealt > 0 && !judge.lane.is_poised {
                 judge.carry_out(SessionVerdict::Default, Setback::Other);
             }
+        }
+    }
+
+    fn deal_fresh_to<H: Handler + ?Sized>(&mut self, place: usize, now: Instant, handler: &mut H) {
+        let Some(lane) = self.lanes.get_mut(place).filter(|lane| lane.has_room()) else { return };
+        self.muster.changed.mark(place);
+        let host = lane.id.host;
+        let mut judge = Judge { lane, desk: &mut self.desk, handler, now };
+        while judge.lane.has_room() && !self.allowance.is_dry(host, now) {
+            let mail = judge.desk.next_fresh_for(host as usize, now, &mut *judge.handler);
+            let Some(mail) = mail else { return };
+            self.allowance.begin(judge.lane, &mail, now);
+            judge.deal(mail);
         }
     }
 

@@ -23,12 +23,14 @@ struct Waiting {
 pub(super) struct Delayed {
     /// The first to be tried again is ahead.
     waiting: VecDeque<Waiting>,
+    /// How many of them are bound to a host.
+    bound: usize,
     most: usize,
 }
 
 impl Delayed {
     pub(super) fn new(most: usize) -> Delayed {
-        Delayed { waiting: VecDeque::new(), most }
+        Delayed { waiting: VecDeque::new(), bound: 0, most }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -46,12 +48,31 @@ impl Delayed {
 
     fn put(&mut self, waiting: Waiting) {
         let place = self.waiting.partition_point(|other| other.until <= waiting.until);
+        self.bound += usize::from(waiting.mail.message.bound_to().is_some());
         self.waiting.insert(place, waiting);
+    }
+
+    /// Whether any is bound to a host.
+    pub(super) fn has_bound(&self) -> bool {
+        self.bound > 0
+    }
+
+    /// The first of them that is bound to this host.
+    fn pop_of(&mut self, host: u32) -> Option<Mail> {
+        let place = self.waiting.iter().position(|waiting| waiting.mail.message.bound_to() == Some(host))?;
+        self.bound -= 1;
+        self.waiting.remove(place).map(|waiting| waiting.mail)
+    }
+
+    fn take_first(&mut self) -> Option<Waiting> {
+        let first = self.waiting.pop_front()?;
+        self.bound -= usize::from(first.mail.message.bound_to().is_some());
+        Some(first)
     }
 
     /// The first of them, whenever it is due.
     pub(super) fn pop(&mut self) -> Option<Mail> {
-        self.waiting.pop_front().map(|waiting| waiting.mail)
+        self.take_first().map(|waiting| waiting.mail)
     }
 }
 
@@ -65,13 +86,35 @@ impl Desk {
         cause: &Cause,
         handler: &mut (impl Handler + ?Sized),
     ) -> bool {
+        if !self.delayed.is_full() {
+            self.count_requeue(mail.last_lane);
+        }
+        let until = after(self.now, self.settings.retry_delay);
+        self.delay(mail, until, cause, handler)
+    }
+
+    /// The mail waits until then, or is given up for this cause if there are too many
+    /// such mails; says whether it is finished.
+    pub(super) fn delay(
+        &mut self,
+        mail: Mail,
+        until: Instant,
+        cause: &Cause,
+        handler: &mut (impl Handler + ?Sized),
+    ) -> bool {
         if self.delayed.is_full() {
             return self.abandon(mail, cause, handler);
         }
-        self.count_requeue(mail.last_lane);
-        let until = after(self.now, self.settings.retry_delay);
         self.delayed.put(Waiting { mail, until, cause: cause.clone() });
         false
+    }
+
+    /// Gives up all that are bound to this host, of which no lane is left.
+    pub(super) fn abandon_bound(&mut self, host: usize, handler: &mut (impl Handler + ?Sized)) {
+        let position = u32::try_from(host).unwrap_or(u32::MAX);
+        while let Some(mail) = self.backlog.pop_of(host).or_else(|| self.delayed.pop_of(position)) {
+            self.abandon(mail, &Cause::NoLane, handler);
+        }
     }
 
     /// Those that have waited for long enough are to be dealt.
@@ -86,7 +129,7 @@ impl Desk {
 
     /// Reports all that wait as abandoned, each with what it was put off with.
     pub(super) fn abandon_delayed(&mut self, handler: &mut (impl Handler + ?Sized)) {
-        while let Some(Waiting { mail, cause, .. }) = self.delayed.waiting.pop_front() {
+        while let Some(Waiting { mail, cause, .. }) = self.delayed.take_first() {
             self.abandon(mail, &cause, handler);
         }
     }

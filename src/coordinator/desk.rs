@@ -3,18 +3,20 @@
 //! attempt is over. It never touches a session.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::backlog::Backlog;
 use super::delayed::Delayed;
 use super::gate::Gate;
+use super::health::{Failed, Health};
 use super::lane::Part;
 use super::mail::{Mail, Scope};
 use super::manners::{Lesson, Manners};
 use crate::event::{Handler, Verdict};
 use crate::failure::Failure;
+use crate::health::HostNews;
 use crate::host::{HostSettings, LaneId};
 use crate::limits::Rate;
 use crate::message::Message;
@@ -22,9 +24,6 @@ use crate::outcome::{Cause, Ending, Endings, Outcome, Report};
 use crate::pace::Pace;
 use crate::session::Step;
 use crate::summary::{HostSummary, Summary};
-
-/// Most messages that room is made for before they come.
-const MOST_RESERVED: usize = 1_000;
 
 /// How an attempt ended.
 pub(super) enum Fate<'a> {
@@ -59,6 +58,10 @@ pub struct BatchSettings {
     pub linger: Option<Duration>,
     /// How many mails are begun in a time, over all hosts. Default: no limit.
     pub total_rate: Option<Rate>,
+    /// How many octets are sent in a time, over all hosts. Default: no limit.
+    pub total_byte_rate: Option<Rate>,
+    /// How many connections stand at the same time. Default: as many as there are lanes.
+    pub total_sessions: Option<usize>,
     /// Who waits for whom. Default: all for all.
     pub pace: Pace,
     /// Seeds the jitter of back-off.
@@ -76,10 +79,19 @@ impl Default for BatchSettings {
             global_timeout: None,
             linger: None,
             total_rate: None,
+            total_byte_rate: None,
+            total_sessions: None,
             pace: Pace::default(),
             seed: 0,
         }
     }
+}
+
+/// How many mails of the backlog are for so many lanes of the host: where lanes take the
+/// next mail by themselves, there are some to be taken.
+fn capacity(host: &HostSettings, threads: u32, is_free: bool) -> usize {
+    let held = threads as usize * host.most_held();
+    held + if is_free { held.div_ceil(4) } else { 0 }
 }
 
 /// What is left of a mail when it leaves with a report.
@@ -111,20 +123,31 @@ pub(super) struct Desk {
     pub(super) random: fastrand::Rng,
     /// The time of the settle that is made.
     pub(super) now: Instant,
-    retries: VecDeque<Mail>,
+    pub(super) backlog: Backlog,
     pub(super) delayed: Delayed,
-    /// Those that no lane has held.
-    fresh: VecDeque<Message>,
+    /// How many mails may be held, those that are bound to a host and wait for it excepted.
     capacity: usize,
+    /// How many of those may wait for each host.
+    capacities: Vec<usize>,
+    /// The host of the last one that was taken, where that was one too many.
+    door: Option<usize>,
     ledger: Ledger,
     /// The hosts' names.
-    hosts: Vec<String>,
+    pub(super) hosts: Vec<String>,
     /// One for each host.
     pub(super) gates: Vec<Gate>,
     /// What has been learnt about each host.
     pub(super) manners: Vec<Manners>,
     /// What of that has not been told yet: a few for each host at the most.
     pub(super) lessons: Vec<(u32, Lesson)>,
+    /// How strong each host is.
+    pub(super) health: Vec<Health>,
+    /// How many hosts are given less than their lanes could take.
+    pub(super) troubled: usize,
+    /// What has changed about that in this settle.
+    pub(super) news: Vec<(u32, HostNews)>,
+    /// Lanes that have failed in this settle.
+    pub(super) failures: Vec<Failed>,
     pub(super) summary: Summary,
     /// A batch is between its deal and its end.
     pub(super) batch_running: bool,
@@ -139,32 +162,35 @@ pub(super) struct Desk {
     /// Since when a batch that is too short has waited.
     pub(super) waiting_since: Option<Instant>,
     /// What a callback panicked with; it goes on when all is settled.
-    panic: Option<Box<dyn Any + Send>>,
+    pub(super) panic: Option<Box<dyn Any + Send>>,
 }
 
 impl Desk {
-    pub(super) fn new(
-        settings: BatchSettings,
-        capacity: usize,
-        hosts: &[Arc<HostSettings>],
-        now: Instant,
-    ) -> Desk {
+    pub(super) fn new(settings: BatchSettings, hosts: &[Arc<HostSettings>], now: Instant) -> Desk {
         let names = hosts.iter().map(|host| host.name.clone()).collect();
         let named =
             |host: &Arc<HostSettings>| HostSummary { name: host.name.clone(), ..HostSummary::default() };
         let summary = Summary { hosts: hosts.iter().map(named).collect(), ..Summary::default() };
+        let is_free = settings.pace.is_free();
+        let capacities: Vec<usize> = hosts.iter().map(|host| capacity(host, host.threads, is_free)).collect();
+        let capacity = capacities.iter().sum();
         Desk {
             random: fastrand::Rng::with_seed(settings.seed),
             now,
             delayed: Delayed::new(settings.max_delayed.unwrap_or(capacity)),
             settings,
-            retries: VecDeque::new(),
-            fresh: VecDeque::with_capacity(capacity.min(MOST_RESERVED)),
+            backlog: Backlog::new(capacity, hosts.len()),
             capacity,
+            capacities,
+            door: None,
             ledger: Ledger::default(),
             hosts: names,
             manners: hosts.iter().map(|host| Manners::new(host.pipeline)).collect(),
             lessons: Vec::new(),
+            health: hosts.iter().map(Health::new).collect(),
+            troubled: 0,
+            news: Vec::new(),
+            failures: Vec::new(),
             gates: hosts.iter().map(|host| Gate::new(host.credentials.clone())).collect(),
             summary,
             batch_running: false,
@@ -178,30 +204,49 @@ impl Desk {
         }
     }
 
-    pub(super) fn backlog(&self) -> usize {
-        self.retries.len() + self.fresh.len()
-    }
-
     /// Messages that have been taken and whose fate is not final.
     pub(super) fn open(&self) -> u64 {
         self.ledger.taken - self.ledger.reported - self.ledger.returned
     }
 
+    /// Whether another message can be taken, whatever its host is.
     pub(super) fn has_room(&self) -> bool {
-        self.open() < (self.capacity + self.delayed.len()) as u64
+        let besides = self.delayed.len() + self.backlog.bound();
+        let is_door_free = self.door.is_none_or(|host| self.backlog.of(host) <= self.capacity_of(host));
+        is_door_free && self.open() < (self.capacity + besides) as u64
+    }
+
+    /// Whether there is room for this one where it has to wait.
+    pub(super) fn has_room_for(&self, message: &Message) -> bool {
+        match message.bound_to() {
+            Some(host) => !self.is_full(host as usize),
+            None => self.has_room(),
+        }
+    }
+
+    /// Whether as many mails wait for this host, and may go to no other, as it may have.
+    pub(super) fn is_full(&self, host: usize) -> bool {
+        self.backlog.of(host) >= self.capacity_of(host)
+    }
+
+    fn capacity_of(&self, host: usize) -> usize {
+        // What is for no host does not stay.
+        self.capacities.get(host).copied().unwrap_or(usize::MAX)
     }
 
     pub(super) fn take(&mut self, message: Message, now: Instant) {
         self.ledger.taken += 1;
         self.summary.taken += 1;
-        self.fresh.push_back(message);
+        let host = message.bound_to().map(|host| host as usize);
+        self.backlog.put(message);
+        self.door = host.filter(|host| self.backlog.of(*host) > self.capacity_of(*host));
         self.waiting_since.get_or_insert(now);
     }
 
     /// Every message that was taken is reported, returned, in the backlog, or
     /// among the `held` of the lanes. Checked in release builds too.
     pub(super) fn assert_ledger(&self, held: usize) {
-        let kept = (self.backlog() + self.delayed.len() + held) as u64;
+        let kept = (self.backlog.len() + self.delayed.len() + held) as u64;
         let Ledger { taken, reported, returned } = self.ledger;
         assert!(
             taken == reported + returned + kept,
@@ -235,21 +280,6 @@ impl Desk {
 
     // ---- dealing ----------------------------------------------------------
 
-    /// Mails that no lane has held.
-    pub(super) fn fresh(&self) -> usize {
-        self.fresh.len()
-    }
-
-    /// Mails that are to be dealt before all others.
-    pub(super) fn retries(&self) -> usize {
-        self.retries.len()
-    }
-
-    /// Those, in their order.
-    pub(super) fn tried_before(&self) -> impl Iterator<Item = &Mail> {
-        self.retries.iter()
-    }
-
     /// The part that a lane takes which is dealt a mail.
     pub(super) fn part(&self) -> Part {
         if self.settings.pace.is_free() { Part::Alone } else { Part::Batch }
@@ -260,9 +290,13 @@ impl Desk {
         self.batch_running = !self.settings.pace.is_free();
     }
 
-    /// The first of them, unless it has expired.
-    pub(super) fn next_retry(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
-        let mail = self.retries.pop_front()?;
+    /// Gives the mail, unless it has expired.
+    pub(super) fn unless_expired(
+        &mut self,
+        mail: Mail,
+        now: Instant,
+        handler: &mut (impl Handler + ?Sized),
+    ) -> Option<Mail> {
         if !mail.message.has_expired(now) {
             return Some(mail);
         }
@@ -270,14 +304,18 @@ impl Desk {
         None
     }
 
-    /// The first of the others that has not expired.
-    pub(super) fn next_fresh(&mut self, now: Instant, handler: &mut (impl Handler + ?Sized)) -> Option<Mail> {
+    /// The first that no lane has held, may go to this host, and has not expired.
+    pub(super) fn next_fresh_for(
+        &mut self,
+        host: usize,
+        now: Instant,
+        handler: &mut (impl Handler + ?Sized),
+    ) -> Option<Mail> {
         loop {
-            let message = self.fresh.pop_front()?;
-            if !message.has_expired(now) {
-                return Some(Mail::new(message));
+            let mail = Mail::new(self.backlog.next_fresh_for(host)?);
+            if let Some(mail) = self.unless_expired(mail, now, handler) {
+                return Some(mail);
             }
-            self.abandon(Mail::new(message), &Cause::Expired, handler);
         }
     }
 
@@ -345,31 +383,31 @@ impl Desk {
 
     /// Takes a mail from a lane into the backlog.
     pub(super) fn keep(&mut self, mail: Mail) {
-        self.retries.push_back(mail);
+        self.backlog.put_first(mail);
     }
 
     /// Gives up everything in the backlog: those of which nothing is final are
     /// returned, the others reported. Where a report panics the former stay.
     pub(super) fn surrender(&mut self, handler: &mut (impl Handler + ?Sized)) -> Vec<Message> {
         self.waiting_since = None;
-        let mut untouched = VecDeque::new();
+        let mut untouched = Vec::new();
         while let Some(mail) = self.next_of_all() {
             if mail.is_untouched() {
-                untouched.push_back(mail);
+                untouched.push(mail);
             } else {
                 self.report_each(mail, handler);
             }
         }
         if self.panic.is_some() {
-            self.retries = untouched;
+            untouched.into_iter().for_each(|mail| self.keep(mail));
             return Vec::new();
         }
         untouched.into_iter().map(|mail| self.give_back(mail)).collect()
     }
 
     fn next_of_all(&mut self) -> Option<Mail> {
-        let retry = self.retries.pop_front().or_else(|| self.delayed.pop());
-        retry.or_else(|| self.fresh.pop_front().map(Mail::new))
+        let retry = self.backlog.next_retry(None).or_else(|| self.delayed.pop());
+        retry.or_else(|| self.backlog.pop())
     }
 
     fn give_back(&mut self, mail: Mail) -> Message {
@@ -487,7 +525,7 @@ impl Desk {
 }
 
 /// Where the call panics, that is kept for when nothing is half done.
-fn guarded<T>(panic: &mut Option<Box<dyn Any + Send>>, call: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn guarded<T>(panic: &mut Option<Box<dyn Any + Send>>, call: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(said) => Some(said),
         Err(payload) => {

@@ -90,6 +90,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             } else if self.lane.mails.front().is_some_and(|mail| mail.decided.is_some()) {
                 self.conclude_decided(tag);
             } else if let Some(mail) = self.lane.mails.pop_front() {
+                self.note_parting(&mail, false);
                 if quietly { self.desk.keep(mail) } else { self.desk.put_back(mail) }
             }
         }
@@ -192,6 +193,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     fn refused(&mut self, tag: MailTag, step: Step, recipient: u32, blame: Blame) -> SessionVerdict {
         let verdict = self.consult_about_answer(EventKind::Fail);
         let is_its_own_affair = self.note_refusal(tag, step, blame);
+        self.note_put_off(tag, step, blame);
         if step == Step::Rcpt && blame == Blame::Session {
             self.set_refused(tag, recipient, step, blame, verdict);
         }
@@ -233,6 +235,9 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             return (gravest(said, self.refused_by_client(tag, Step::Content, reason)), Setback::Other);
         }
         let verdict = self.consult_about_failure(tag, step, &failure);
+        if holds_culprit && !self.is_untouched(tag, step) {
+            self.note_lane_failure(&failure, false);
+        }
         if holds_culprit && !self.is_doubtful(tag) {
             let plan = Plan::Again { counted: !self.is_untouched(tag, step) };
             if self.lane.mail(tag).is_some_and(|mail| mail.decided.is_none()) {
@@ -307,6 +312,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     fn conclude_decided(&mut self, tag: MailTag) {
         let Some(mut mail) = self.lane.take_mail(tag) else { return };
+        self.note_parting(&mail, true);
         let Some(decided) = mail.decided.take() else { return self.desk.put_back(mail) };
         let Decided { plan, verdict, step, reply, .. } = *decided;
         let must_count = self.must_count(verdict);
@@ -314,8 +320,14 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.note_fate(false);
         let fate = fate(&plan, verdict, reply.as_ref().map(|reply| reply.as_reply()), None, must_count);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
-            self.lane.setbacks = Setbacks::default();
+            self.has_finished_one();
         }
+    }
+
+    /// A mail is finished: the lane and its host are of use.
+    fn has_finished_one(&mut self) {
+        self.lane.setbacks = Setbacks::default();
+        self.desk.finished_on(self.lane.id);
     }
 
     /// Ends the attempt at a mail, by the reply that is judged or the failure.
@@ -325,11 +337,12 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         mail.last_step = Some(step);
         let is_taken = matches!(plan, Plan::Delivered | Plan::RefusedByClient(_) | Plan::InDoubt);
         self.note_fate(is_taken);
+        self.note_parting(&mail, self.lane.session.answer().is_some());
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
         let fate = fate(&plan, verdict, reply, failure, must_count);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
-            self.lane.setbacks = Setbacks::default();
+            self.has_finished_one();
         }
         self.lane.session.answer_judged();
     }

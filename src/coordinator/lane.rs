@@ -29,7 +29,8 @@ pub enum Standing {
     /// It is in use and has no connection before there is a mail for it, as its host's
     /// are not kept: see [`Host::keep_alive`](crate::Host::keep_alive).
     Resting,
-    /// It sits out until the batch ends, or until its back-off is over.
+    /// It sits out until the batch ends, or until its back-off is over, or waits for a
+    /// place, as there are as many connections as there may be.
     Benched,
     /// It is out of use until a restart.
     Retired,
@@ -121,6 +122,8 @@ pub struct Lane {
     pub(super) bench: Option<Bench>,
     /// When to make a connection; `None` when none is wanted.
     pub(super) reopen_at: Option<Instant>,
+    /// It was due when there was no place for its connection.
+    pub(super) is_parked: bool,
     /// Openings that are needed because something went wrong, in a row, with
     /// no mail finished between.
     pub(super) setbacks: Setbacks,
@@ -144,6 +147,10 @@ pub struct Lane {
     connection: u64,
     /// Octets sent on connections that are closed.
     bytes: u64,
+    /// Octets that were taken from the rates for what it holds, and not sent yet.
+    pub(super) reserved: u64,
+    /// Octets sent that were.
+    pub(super) charged: u64,
 }
 
 impl Lane {
@@ -178,6 +185,9 @@ impl Lane {
             part: Part::None,
             bench: None,
             reopen_at: Some(now),
+            is_parked: false,
+            reserved: 0,
+            charged: 0,
             setbacks: Setbacks::default(),
             has_been_open: false,
             is_first_opening: true,
@@ -359,6 +369,7 @@ impl Lane {
         self.leave(now);
         self.is_shut_out = false;
         self.is_woken = false;
+        self.is_parked = false;
         self.bench = None;
         self.standing = if at > now { Standing::Benched } else { Standing::Opening };
         self.reopen_at = Some(at);

@@ -3,8 +3,10 @@
 
 use super::fate::{Blame, is_out_of_sequence};
 use super::judge::Judge;
+use super::mail::PutOff;
 use super::manners::{Lesson, Misstep, Style};
 use super::terms::Stated;
+use super::throttle::asks_for_less;
 use crate::event::Handler;
 use crate::extensions::ExtensionSet;
 use crate::failure::Failure;
@@ -56,6 +58,14 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             self.learn(Misstep::Silence { was_begun: true, was_late: false });
         }
         false
+    }
+
+    /// Whether the host wants to be given less, as the refusal that is judged says.
+    pub(super) fn note_put_off(&mut self, tag: MailTag, step: Step, blame: Blame) {
+        let is_so = self.lane.session.answer().is_some_and(|answer| asks_for_less(answer.reply));
+        let Some(mail) = self.lane.mail_mut(tag).filter(|_| is_so && blame != Blame::TooMany) else { return };
+        let is_of_one = step == Step::Rcpt && blame != Blame::Session;
+        mail.put_off = mail.put_off.max(if is_of_one { PutOff::Recipient } else { PutOff::Whole });
     }
 
     /// Whether it is about what stands ahead in its flight that this was refused.

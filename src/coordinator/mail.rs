@@ -66,6 +66,16 @@ pub(super) enum Course {
     AtContent,
 }
 
+/// Whether the server wants to be given less, in this transaction.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(super) enum PutOff {
+    #[default]
+    No,
+    /// It has said so to a recipient.
+    Recipient,
+    Whole,
+}
+
 /// What was decided while replies of the same transaction were still to come.
 #[derive(Debug)]
 pub(super) struct Decided {
@@ -153,6 +163,7 @@ pub(super) struct Mail {
     pub(super) tag: MailTag,
     pub(super) course: Course,
     pub(super) decided: Option<Box<Decided>>,
+    pub(super) put_off: PutOff,
     /// MAIL's parameters in this transaction.
     pub(super) stated: Stated,
     /// Recipients before this place were asked for in this transaction, or are not
@@ -188,6 +199,7 @@ impl Mail {
             tag: MailTag::default(),
             course: Course::Dealt,
             decided: None,
+            put_off: PutOff::No,
             stated: Stated::default(),
             asked_to: 0,
             accepted: 0,
@@ -207,6 +219,7 @@ impl Mail {
         self.tag = tag;
         self.course = Course::Dealt;
         self.decided = None;
+        self.put_off = PutOff::No;
         self.accepted = 0;
         self.asked_to = 0;
         self.stated = Stated::default();

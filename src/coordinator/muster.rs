@@ -77,6 +77,11 @@ pub(super) enum Is {
     /// Being opened since there are mails for it.
     Waking,
     ToBeOpened,
+    Leaving,
+}
+
+impl Is {
+    const COUNT: usize = Is::Leaving as usize + 1;
 }
 
 /// What one lane adds to the [`Survey`].
@@ -84,17 +89,20 @@ pub(super) enum Is {
 struct Share {
     held: u32,
     room: u32,
-    closed: u32,
-    is: [bool; Is::ToBeOpened as usize + 1],
+    waking: u32,
+    asleep: u32,
+    is: [bool; Is::COUNT],
 }
 
 impl Share {
     fn of(lane: &Lane) -> Share {
         let is_at_rest = lane.standing == Standing::Resting;
+        let depth_if = |is_so| if is_so { lane.depth() } else { 0 };
         let mut share = Share {
             held: u32::try_from(lane.held()).unwrap_or(u32::MAX),
-            room: if lane.is_free() { lane.depth() } else { 0 },
-            closed: if is_at_rest || lane.is_waking() { lane.depth() } else { 0 },
+            room: depth_if(lane.is_free()),
+            waking: depth_if(lane.is_waking()),
+            asleep: depth_if(is_at_rest),
             ..Share::default()
         };
         let (is_down, is_in_batch) = (lane.link == Link::Down, lane.part == Part::Batch);
@@ -116,6 +124,7 @@ impl Share {
             (Is::Called, lane.is_called()),
             (Is::Waking, lane.is_waking()),
             (Is::ToBeOpened, is_down && lane.reopen_at.is_some()),
+            (Is::Leaving, lane.is_leaving()),
         ] {
             if let Some(place) = share.is.get_mut(what as usize) {
                 *place = is_so;
@@ -129,6 +138,46 @@ impl Share {
     }
 }
 
+/// What the lanes of one host add up to.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct HostSum {
+    /// Mails that its free lanes could be dealt.
+    pub(super) room: usize,
+    /// The same of those that are opened for mails.
+    pub(super) waking: usize,
+    /// The same of those that would be.
+    pub(super) asleep: usize,
+    /// Mails that its lanes hold.
+    pub(super) held: usize,
+    pub(super) lanes: usize,
+    pub(super) active: usize,
+    pub(super) retired: usize,
+    pub(super) connected: usize,
+    /// Lanes that wait for the reply to QUIT, or need none any more.
+    pub(super) leaving: usize,
+}
+
+impl HostSum {
+    fn add(&mut self, share: &Share) {
+        self.each(share, |sum, more| *sum += more);
+    }
+
+    fn subtract(&mut self, share: &Share) {
+        self.each(share, |sum, less| *sum -= less);
+    }
+
+    fn each(&mut self, share: &Share, mut change: impl FnMut(&mut usize, usize)) {
+        change(&mut self.room, share.room as usize);
+        change(&mut self.waking, share.waking as usize);
+        change(&mut self.asleep, share.asleep as usize);
+        change(&mut self.held, share.held as usize);
+        change(&mut self.active, usize::from(share.is(Is::Active)));
+        change(&mut self.retired, usize::from(share.is(Is::Retired)));
+        change(&mut self.connected, usize::from(share.is(Is::Connected)));
+        change(&mut self.leaving, usize::from(share.is(Is::Leaving)));
+    }
+}
+
 /// What the lanes add up to.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Survey {
@@ -137,8 +186,8 @@ pub(super) struct Survey {
     /// Mails that free lanes could be dealt.
     pub(super) room: usize,
     /// The same of those that are opened for mails, or would be.
-    pub(super) closed: usize,
-    lanes: [usize; Is::ToBeOpened as usize + 1],
+    closed: usize,
+    lanes: [usize; Is::COUNT],
     pub(super) gate_opens_at: Option<Instant>,
     pub(super) reopen_at: Option<Instant>,
 }
@@ -165,14 +214,14 @@ impl Survey {
     fn add(&mut self, share: &Share) {
         self.held += share.held as usize;
         self.room += share.room as usize;
-        self.closed += share.closed as usize;
+        self.closed += (share.waking + share.asleep) as usize;
         self.lanes.iter_mut().zip(share.is).for_each(|(sum, is_so)| *sum += usize::from(is_so));
     }
 
     fn subtract(&mut self, share: &Share) {
         self.held -= share.held as usize;
         self.room -= share.room as usize;
-        self.closed -= share.closed as usize;
+        self.closed -= (share.waking + share.asleep) as usize;
         self.lanes.iter_mut().zip(share.is).for_each(|(sum, is_so)| *sum -= usize::from(is_so));
     }
 }
@@ -182,6 +231,7 @@ impl Survey {
 pub(super) struct Muster {
     shares: Vec<Share>,
     sum: Survey,
+    hosts: Vec<HostSum>,
     /// No lane that is quiet has to say NOOP before this.
     pub(super) noop_at: Option<Instant>,
     /// Lanes whose bytes were moved, or that can be judged as it is.
@@ -195,8 +245,17 @@ pub(super) struct Muster {
 }
 
 impl Muster {
-    pub(super) fn new(lanes: usize) -> Muster {
+    /// Of these lanes, each of which is of one of so many hosts.
+    pub(super) fn new(lanes: &[Lane], hosts: usize) -> Muster {
+        let mut sums = vec![HostSum::default(); hosts];
+        for lane in lanes {
+            if let Some(sum) = sums.get_mut(lane.id.host as usize) {
+                sum.lanes += 1;
+            }
+        }
+        let lanes = lanes.len();
         Muster {
+            hosts: sums,
             shares: vec![Share::default(); lanes],
             sum: Survey::default(),
             noop_at: None,
@@ -207,16 +266,25 @@ impl Muster {
         }
     }
 
+    /// What all add up to, as of the last survey.
+    pub(super) fn sum(&self) -> &Survey {
+        &self.sum
+    }
+
+    /// What the lanes of each host do.
+    pub(super) fn hosts(&self) -> &[HostSum] {
+        &self.hosts
+    }
+
+    /// What the lanes of this host do.
+    pub(super) fn host(&self, host: usize) -> HostSum {
+        self.hosts.get(host).copied().unwrap_or_default()
+    }
+
     /// Lanes with room for mails, as of the last survey.
     pub(super) fn free(&self) -> impl Iterator<Item = usize> {
         let shares = self.shares.iter().enumerate();
         shares.filter(|(_, share)| share.room > 0).map(|(place, _)| place)
-    }
-
-    /// The same, and those that would have room if they were open.
-    pub(super) fn roomy(&self) -> impl Iterator<Item = usize> {
-        let shares = self.shares.iter().enumerate();
-        shares.filter(|(_, share)| share.room + share.closed > 0).map(|(place, _)| place)
     }
 
     /// Lanes at a 354, as of the last survey.
@@ -253,6 +321,10 @@ impl Muster {
             }
             self.sum.subtract(share);
             self.sum.add(&new);
+            if let Some(host) = self.hosts.get_mut(lane.id.host as usize) {
+                host.subtract(share);
+                host.add(&new);
+            }
             *share = new;
         }
     }
@@ -260,11 +332,12 @@ impl Muster {
 
 impl Coordinator {
     /// Looks at the lanes that have changed.
-    pub(super) fn survey(&mut self) -> Survey {
+    pub(super) fn survey(&mut self, now: Instant) -> Survey {
         let mut changed = std::mem::take(&mut self.muster.spare);
         self.muster.changed.take(&mut changed);
         for place in changed.iter().copied() {
-            if let Some(lane) = self.lanes.get(place) {
+            if let Some(lane) = self.lanes.get_mut(place) {
+                self.allowance.charge(lane, now);
                 self.muster.refresh(place, lane);
             }
         }
@@ -273,7 +346,12 @@ impl Coordinator {
         let lanes = || self.lanes.iter().zip(&self.muster.shares);
         if survey.has(Is::ToBeOpened) {
             let waiting = lanes().filter(|(_, share)| share.is(Is::ToBeOpened));
-            survey.reopen_at = waiting.filter_map(|(lane, _)| lane.reopen_at).min();
+            let places = self.are_places_few().then(|| self.places(now));
+            let opens_at = |lane: &Lane| match &places {
+                Some(places) if lane.is_parked => places.opens_at(lane),
+                _ => lane.reopen_at,
+            };
+            survey.reopen_at = waiting.filter_map(|(lane, _)| opens_at(lane)).min();
         }
         if survey.has(Is::AtGate) {
             let gate = |lane: &Lane| self.desk.gates.get(lane.id.host as usize).and_then(Gate::opens_at);
@@ -288,7 +366,15 @@ impl Coordinator {
     pub(super) fn is_mustered(&self) -> bool {
         let mut sum = Survey::default();
         self.lanes.iter().for_each(|lane| sum.add(&Share::of(lane)));
+        let mut hosts = vec![HostSum::default(); self.muster.hosts.len()];
+        for lane in &self.lanes {
+            let Some(host) = hosts.get_mut(lane.id.host as usize) else { return false };
+            host.lanes += 1;
+            host.add(&Share::of(lane));
+        }
         let is_known = |at: Instant| self.muster.noop_at.is_some_and(|bound| bound <= at);
-        sum == self.muster.sum && self.lanes.iter().filter_map(Lane::quiet_until).all(is_known)
+        hosts == self.muster.hosts
+            && sum == self.muster.sum
+            && self.lanes.iter().filter_map(Lane::quiet_until).all(is_known)
     }
 }

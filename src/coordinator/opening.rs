@@ -52,21 +52,6 @@ impl Coordinator {
         }
     }
 
-    /// Lanes whose time has come want a connection.
-    pub(super) fn open_lanes(&mut self, now: Instant) {
-        if self.closing {
-            return;
-        }
-        for lane in self.lanes.iter_mut().filter(|lane| lane.link == Link::Down) {
-            if lane.reopen_at.is_some_and(|at| at <= now) {
-                lane.reopen_at = None;
-                lane.standing = Standing::Opening;
-                lane.link = Link::Wanted;
-            }
-        }
-        self.muster.changed.mark_all();
-    }
-
     /// Lanes that wait begin to authenticate, or learn that it is of no use;
     /// says whether any has.
     pub(super) fn pass_gates<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> bool {
@@ -124,9 +109,18 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
     }
 
     pub(super) fn opening_failed(&mut self, step: Step, failure: &Failure) {
+        // One that waits has tried nothing.
+        if !self.lane.waits_at_gate {
+            self.note_lane_failure(failure, true);
+        }
+        self.fail_opening(step, failure);
+    }
+
+    /// The lane's opening has failed, its own or that of another lane that has tried for
+    /// both.
+    pub(super) fn fail_opening(&mut self, step: Step, failure: &Failure) {
         let first = self.lane.is_first_opening;
         let kind = if first { EventKind::ConnectFail } else { EventKind::ReconnectFail };
-        // One that waits has tried nothing.
         if step == Step::Auth && !self.lane.waits_at_gate {
             self.put_off(failure);
         }

@@ -14,6 +14,7 @@ use super::dealing::Fit;
 use super::lane::{Lane, Link, Standing};
 use super::mail::Mail;
 use super::muster::{Is, Survey};
+use super::prospect::For;
 use crate::pace::Pace;
 
 impl Coordinator {
@@ -22,7 +23,7 @@ impl Coordinator {
     /// Whether lanes are to give up connections that there is no mail for, which the
     /// next `settle` has them do: see [`Host::keep_alive`](crate::Host::keep_alive).
     pub fn is_rest_due(&self, now: Instant) -> bool {
-        self.may_rest(self.muster.has(Is::Idle), self.room, now)
+        self.may_rest(self.muster.has(Is::Idle), now)
     }
 
     /// Whether a lane that rests has yet to say QUIT, or to hear the reply.
@@ -33,14 +34,14 @@ impl Coordinator {
 
     /// Not before the batch has ended, nor while there are mails for them, or the
     /// caller has some at hand.
-    fn may_rest(&self, are_idle: bool, room: usize, now: Instant) -> bool {
+    fn may_rest(&self, are_idle: bool, now: Instant) -> bool {
         let is_held_up = self.feeding || self.closing || self.is_restart_due() || self.desk.batch_running;
-        are_idle && !is_held_up && !self.is_batch_wanted(now, room)
+        are_idle && !is_held_up && !self.is_batch_wanted(now)
     }
 
     /// Idle lanes give up connections that are not kept; says whether any has.
     pub(super) fn lets_rest(&mut self, survey: &Survey, now: Instant) -> bool {
-        if !self.may_rest(survey.has(Is::Idle), survey.all_room(), now) {
+        if !self.may_rest(survey.has(Is::Idle), now) {
             return false;
         }
         for place in 0..self.lanes.len() {
@@ -72,8 +73,12 @@ impl Coordinator {
 
     /// Whether there are mails for lanes that rest, so that the next deal is one for them,
     /// too.
-    pub(super) fn are_sleepers_wanted(&self, survey: &Survey) -> bool {
-        survey.has(Is::AtRest) && self.dealable() > survey.room
+    pub(super) fn are_sleepers_wanted(&self, survey: &Survey, now: Instant) -> bool {
+        if !survey.has(Is::AtRest) {
+            return false;
+        }
+        let (open, all) = (self.prospect(For::Free, now), self.prospect(For::Asleep, now));
+        all.mails.min(all.room) > open.mails.min(open.room)
     }
 
     /// Lanes that rest are opened for questions, and for mails; says whether any is.
@@ -82,8 +87,8 @@ impl Coordinator {
             return false;
         }
         let woken = if survey.has(Is::Called) {
-            self.places(Lane::is_called)
-        } else if self.is_batch_wanted(now, survey.all_room()) {
+            self.places_of(Lane::is_called)
+        } else if self.is_batch_wanted(now) {
             self.sleepers_for_mails(now)
         } else {
             return false;
@@ -94,7 +99,7 @@ impl Coordinator {
         !woken.is_empty()
     }
 
-    fn places(&self, are: impl Fn(&Lane) -> bool) -> Vec<usize> {
+    fn places_of(&self, are: impl Fn(&Lane) -> bool) -> Vec<usize> {
         let lanes = self.lanes.iter().enumerate();
         lanes.filter(|(_, lane)| are(lane)).map(|(place, _)| place).collect()
     }
@@ -103,10 +108,11 @@ impl Coordinator {
     /// none that is busy. One that fails is not replaced while there are others: a host
     /// that is gone would hold up the deal as often as it has lanes.
     fn sleepers_for_mails(&mut self, now: Instant) -> Vec<usize> {
-        let mut open = self.places(|lane| lane.is_free() || lane.is_waking());
-        let resting = self.places(|lane| lane.standing == Standing::Resting);
+        let mut open = self.places_of(|lane| lane.is_free() || lane.is_waking());
+        let resting = self.places_of(|lane| lane.standing == Standing::Resting);
         let mut resting: Vec<usize> = self.in_turn(&resting).collect();
-        if let Some(mut left) = self.allowance.left(now) {
+        if self.allowance.is_limited() || self.are_places_few() {
+            let mut left = self.left(For::Asleep, self.dealable(), now);
             let lanes = &self.lanes;
             let mut may_begin = |place: &usize| {
                 lanes.get(*place).is_some_and(|lane| left.grant(lane.id.host, lane.depth()) > 0)
@@ -119,7 +125,7 @@ impl Coordinator {
         }
         let (mut woken, mut waiting) = (Vec::new(), 0);
         if self.called == 0 {
-            for mail in self.desk.tried_before() {
+            for mail in self.desk.backlog.tried_before() {
                 let known = self.best_for(mail, &open).map(|(fit, _)| fit);
                 let sleeper = self.best_for(mail, &resting);
                 let best = known.max(sleeper.map(|(fit, _)| fit));
@@ -133,7 +139,9 @@ impl Coordinator {
             }
         }
         self.called = self.called.max(open.len() + waiting);
-        let more = self.desk.backlog().saturating_sub(self.called).min(resting.len());
+        let stuck = self.sleepers_for_bound(&mut open, &mut resting, &mut woken);
+        self.called = self.called.max(open.len() + waiting);
+        let more = self.desk.backlog.len().saturating_sub(self.called + stuck).min(resting.len());
         self.called += more;
         woken.extend(resting.into_iter().take(more));
         if let Some(last) = woken.last() {
@@ -142,13 +150,43 @@ impl Coordinator {
         woken
     }
 
+    /// The same for mails that are bound to a host; gives how many have to wait.
+    fn sleepers_for_bound(
+        &self,
+        open: &mut Vec<usize>,
+        resting: &mut Vec<usize>,
+        woken: &mut Vec<usize>,
+    ) -> usize {
+        let mut stuck = 0;
+        if self.desk.backlog.bound() == 0 {
+            return stuck;
+        }
+        for host in 0..self.hosts {
+            let is_of =
+                |place: &usize| self.lanes.get(*place).is_some_and(|lane| lane.id.host as usize == host);
+            let known = open.iter().filter(|place| is_of(place)).count();
+            let mut missing = self.desk.backlog.of(host).saturating_sub(known);
+            resting.retain(|place| {
+                let is_called = missing > 0 && is_of(place);
+                if is_called {
+                    missing -= 1;
+                    open.push(*place);
+                    woken.push(*place);
+                }
+                !is_called
+            });
+            stuck += missing;
+        }
+        stuck
+    }
+
     /// How well the best of these lanes suits the mail, and where among them it is.
     fn best_for(&self, mail: &Mail, places: &[usize]) -> Option<(Fit, usize)> {
-        let ideal = if self.hosts < 2 { Fit::SameHost } else { Fit::OtherHost };
+        let ideal = Fit::ideal(mail, self.hosts);
         let mut best: Option<(Fit, usize)> = None;
         for (position, place) in places.iter().enumerate() {
             let Some(lane) = self.lanes.get(*place) else { continue };
-            let fit = Fit::of(lane.id, mail.last_lane);
+            let fit = Fit::of(lane.id, mail);
             if best.is_none_or(|(known, _)| fit > known) {
                 best = Some((fit, position));
             }
@@ -174,7 +212,8 @@ impl Lane {
     /// Whether it is opened because there are mails, and does not wait for another lane
     /// of its host to authenticate.
     pub(super) fn is_waking(&self) -> bool {
-        self.is_woken && self.standing == Standing::Opening && !self.waits_at_gate
+        let is_under_way = self.standing == Standing::Opening && self.link != Link::Down;
+        self.is_woken && is_under_way && !self.waits_at_gate
     }
 
     /// Gives up its connection until there is a mail for it.

@@ -5,6 +5,7 @@ extern crate self as smtp_bulk;
 
 mod asking;
 mod auth;
+mod bound;
 mod chunks;
 mod data;
 mod dealing;
@@ -12,6 +13,7 @@ mod doubt;
 mod ends;
 mod flights;
 mod gate;
+mod health;
 mod idle;
 mod lessons;
 mod limits;
@@ -20,6 +22,7 @@ mod paces;
 mod panics;
 mod parameters;
 mod patience;
+mod places;
 mod recipients;
 mod refusals;
 mod rest;
@@ -28,6 +31,7 @@ mod setbacks;
 mod standstill;
 mod steps;
 mod verdicts;
+mod weights;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,6 +141,22 @@ fn deliver_others(script: &mut Script, last: u64) {
         }
     }
     script.finish();
+}
+
+/// Takes the mail as soon as there is room for it.
+fn take_in_time(script: &mut Script, message: Message) {
+    while !script.coordinator.has_room_for(&message) {
+        script.run();
+        assert!(script.coordinator.has_room_for(&message) || script.wait(), "a wait for nothing");
+    }
+    script.take(message);
+}
+
+/// Takes the mails from 1 up to this, each as soon as there is room for it, and runs them.
+fn deliver_all(script: &mut Script, last: u64) {
+    (1..=last).for_each(|id| take_in_time(script, mail(id)));
+    script.finish();
+    script.coordinator.set_flushing(false);
 }
 
 // ---- flights ------------------------------------------------------------------

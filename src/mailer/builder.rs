@@ -29,6 +29,9 @@ const SPARE_DESCRIPTORS: u64 = 16;
 /// Net::SMTP::Bulk.
 const FREE_GLOBAL_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// So many failures in a row are borne, however few threads a host has.
+const LEAST_FAILURES: u32 = 5;
+
 /// What is wrong with settings that would protect nothing.
 const IDLE_TLS: &str = "there are settings for TLS, and no security: everything would be sent in the clear";
 
@@ -137,6 +140,43 @@ impl MailerBuilder {
     pub fn total_rate(mut self, rate: Rate) -> MailerBuilder {
         self.batch.total_rate = Some(rate);
         self
+    }
+
+    /// How many octets are sent to each host in a time: see [`Host::byte_rate`].
+    pub fn byte_rate(self, rate: Rate) -> MailerBuilder {
+        self.default_of(|host| host.byte_rate(rate))
+    }
+
+    /// How many octets are sent in a time to all hosts, whose own rates hold besides.
+    /// Default: no limit.
+    pub fn total_byte_rate(mut self, rate: Rate) -> MailerBuilder {
+        self.batch.total_byte_rate = Some(rate);
+        self
+    }
+
+    /// How many connections stand at the same time over all hosts, where that is less than
+    /// all have [threads](Host::threads), which is the bound of each. A lane for whose
+    /// connection there is no place is [`Standing::Benched`](crate::Standing::Benched)
+    /// until another one is closed: with two hosts of 50 threads and 60 sessions in all,
+    /// each host has 30 lanes, and when one is down the other has 50. Default: no bound.
+    pub fn total_sessions(mut self, sessions: usize) -> MailerBuilder {
+        self.batch.total_sessions = Some(sessions.max(1));
+        self
+    }
+
+    /// Whether hosts that put off too much are slowed down: see [`Host::auto_throttle`].
+    pub fn auto_throttle(self, is_throttled: bool) -> MailerBuilder {
+        self.default_of(|host| host.auto_throttle(is_throttled))
+    }
+
+    /// After how many failures in a row a host rests: see [`Host::circuit_breaker`].
+    pub fn circuit_breaker(self, failures: u32) -> MailerBuilder {
+        self.default_of(|host| host.circuit_breaker(failures))
+    }
+
+    /// Each lane goes by its own failures alone.
+    pub fn no_circuit_breaker(self) -> MailerBuilder {
+        self.default_of(Host::no_circuit_breaker)
     }
 
     /// How many mails one connection is given: see [`Host::mails_per_connection`].
@@ -299,8 +339,12 @@ impl MailerBuilder {
         if hosts.is_empty() {
             return Err(host_error("", "no host was given"));
         }
-        if let Some(problem) = self.batch.total_rate.and_then(Rate::problem) {
-            return Err(Error::Setting { name: "total_rate", problem });
+        for (name, rate) in
+            [("total_rate", self.batch.total_rate), ("total_byte_rate", self.batch.total_byte_rate)]
+        {
+            if let Some(problem) = rate.and_then(Rate::problem) {
+                return Err(Error::Setting { name, problem });
+            }
         }
         if let Some(problem) = self.batch.pace.problem() {
             return Err(Error::Setting { name: "pace", problem });
@@ -309,7 +353,7 @@ impl MailerBuilder {
         if lanes > MAX_LANES {
             return Err(host_error("", "all hosts together have too many threads"));
         }
-        check_descriptors(lanes)?;
+        check_descriptors(self.batch.total_sessions.map_or(lanes, |most| most.min(lanes)))?;
         let usual = self.batch.pace.is_free().then_some(FREE_GLOBAL_TIMEOUT);
         self.batch.global_timeout = self.global_timeout.unwrap_or(usual);
         if !self.is_seeded {
@@ -405,8 +449,8 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
     if let Some(credentials) = &credentials {
         check_credentials(credentials, security).map_err(|problem| wrong(&problem))?;
     }
-    let rate = host.rate.or(defaults.rate);
-    if let Some(problem) = rate.and_then(Rate::problem) {
+    let (rate, byte_rate) = (host.rate.or(defaults.rate), host.byte_rate.or(defaults.byte_rate));
+    if let Some(problem) = [rate, byte_rate].into_iter().flatten().find_map(Rate::problem) {
         return Err(wrong(problem));
     }
     let sources = if host.local_addresses.is_empty() { defaults } else { &host };
@@ -428,6 +472,10 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
         retry: host.retry.or(defaults.retry),
         sleep: host.sleep.or(defaults.sleep).unwrap_or_default(),
         rate,
+        byte_rate,
+        weight: host.weight,
+        auto_throttle: host.auto_throttle.or(defaults.auto_throttle).unwrap_or(true),
+        circuit_breaker: circuit_breaker(&host, defaults, threads),
         mails_per_connection: host.mails_per_connection.or(defaults.mails_per_connection),
         max_connection_age: host.max_connection_age.or(defaults.max_connection_age),
         backoff: host.backoff.clone().or_else(|| defaults.backoff.clone()).unwrap_or_default(),
@@ -437,6 +485,12 @@ fn resolve(host: Host, defaults: &Host) -> Result<HostSettings, Error> {
         tls: host.tls.clone().or_else(|| defaults.tls.clone()).unwrap_or_default(),
         credentials,
     })
+}
+
+/// Failures in a row after which a host with so many threads rests.
+fn circuit_breaker(host: &Host, defaults: &Host, threads: u32) -> Option<u32> {
+    let usual = Some(threads.max(LEAST_FAILURES));
+    host.circuit_breaker.or(defaults.circuit_breaker).unwrap_or(usual)
 }
 
 /// Whether the credentials are whole, and may be used with this security.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::callbacks::Callbacks;
 use crate::event::{Event, EventKind, Handler, Verdict, WithoutLane};
+use crate::health::{HostChange, HostNews};
 use crate::journal::{Journal, Level};
 use crate::outcome::{Outcome, Report};
 use crate::steps::StepTaken;
@@ -77,6 +78,13 @@ impl Handler for Watch {
             self.journal.summary(format_args!("report {id}: {}", report.outcome));
         }
         self.callbacks.report(report);
+    }
+    fn host_changed(&mut self, change: &HostChange<'_>) {
+        match change.news {
+            HostNews::Slowed { .. } | HostNews::Rests { .. } => log::warn!("{change}"),
+            _ => log::info!("{change}"),
+        }
+        self.callbacks.host_changed(change);
     }
     fn wants_steps(&self) -> bool {
         self.callbacks.wants_steps()

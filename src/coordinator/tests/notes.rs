@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::smtp_bulk::{Event, EventKind, Failure, Handler, LaneId, Report, Step, StepTaken, Verdict};
+use super::super::smtp_bulk::{
+    Event, EventKind, Failure, Handler, HostChange, HostNews, LaneId, Report, Step, StepTaken, Verdict,
+};
 use super::number;
 
 /// An event as it was told.
@@ -48,6 +50,8 @@ pub struct Taken {
 pub struct Notes {
     pub seen: Vec<Seen>,
     pub told: Vec<Told>,
+    /// What has changed about hosts.
+    pub news: Vec<(u32, HostNews)>,
     pub decide: Box<dyn FnMut(&Event<'_>) -> Verdict>,
     pub on_report: Box<dyn FnMut(&Report<'_>)>,
     pub wants: Box<dyn Fn(EventKind) -> bool>,
@@ -129,6 +133,9 @@ impl Handler for Notes {
                 .collect(),
         });
         (self.on_report)(&report);
+    }
+    fn host_changed(&mut self, change: &HostChange<'_>) {
+        self.news.push((change.host, change.news));
     }
     fn wants_steps(&self) -> bool {
         self.taken.is_some()

@@ -122,6 +122,7 @@ impl Script {
         let notes = Notes {
             seen: Vec::new(),
             told: Vec::new(),
+            news: Vec::new(),
             decide: Box::new(|_| Verdict::DEFAULT),
             on_report: Box::new(|_| {}),
             wants: Box::new(|_| true),

@@ -2,6 +2,7 @@
 
 use super::MailerBuilder;
 use crate::event::{Event, EventKind, Handler, ReadLine, Verdict};
+use crate::health::HostChange;
 use crate::outcome::Report;
 use crate::steps::StepTaken;
 
@@ -39,6 +40,19 @@ impl MailerBuilder {
     /// ```
     pub fn on_read(mut self, callback: impl FnMut(&ReadLine<'_>) + Send + 'static) -> MailerBuilder {
         self.callbacks.on_read(Box::new(callback));
+        self
+    }
+
+    /// Is told when a host is slowed down, or rests, and when it does no more: see
+    /// [`Host::auto_throttle`](crate::Host::auto_throttle) and
+    /// [`Host::circuit_breaker`](crate::Host::circuit_breaker).
+    ///
+    /// ```
+    /// let builder = smtp_bulk::Mailer::builder().on_host_change(|change| eprintln!("{change}"));
+    /// # let _ = builder;
+    /// ```
+    pub fn on_host_change(mut self, callback: impl FnMut(&HostChange<'_>) + Send + 'static) -> MailerBuilder {
+        self.callbacks.on_host_change(Box::new(callback));
         self
     }
 

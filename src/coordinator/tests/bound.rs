@@ -1,0 +1,214 @@
+//! Mails that may go to one host alone.
+
+use super::*;
+use crate::failure::Failure;
+use crate::outcome::Cause;
+
+/// A mail for this host.
+fn for_host(id: u64, host: u32) -> Message {
+    mail(id).host(host)
+}
+
+fn at_pace(threads: &[u32], pace: Pace) -> Script {
+    let mut script = Script::with(threads, settings(|all| all.pace = pace), |_| {});
+    script.open();
+    script
+}
+
+const PACES: [Pace; 3] =
+    [Pace::Lockstep, Pace::Quorum { share: 0.5, grace: Duration::from_millis(100) }, Pace::Free];
+
+/// Which host each mail was reported from.
+fn hosts(script: &Script) -> Vec<(u64, Option<u32>)> {
+    let mut all: Vec<_> =
+        script.notes.told.iter().map(|told| (told.id, told.lane.map(|lane| lane.host))).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_mail_goes_to_its_host_and_to_no_other() {
+    for pace in PACES {
+        let mut script = at_pace(&[2, 2, 1], pace);
+        for id in 1..=12 {
+            let host = (id % 3) as u32;
+            take_in_time(&mut script, for_host(id, host));
+        }
+        script.finish();
+        let expected: Vec<_> = (1..=12).map(|id| (id, Some((id % 3) as u32))).collect();
+        assert_eq!(hosts(&script), expected, "{pace:?}");
+        assert!(script.notes.told.iter().all(|told| told.outcome == "delivered"));
+    }
+}
+
+#[test]
+fn it_is_tried_again_at_its_host_on_another_lane() {
+    let mut script = at_pace(&[2, 2], Pace::Lockstep);
+    script.serve(once("MAIL", Does::Say("451 later\r\n")));
+    script.take(for_host(1, 1));
+    script.finish();
+    let lanes: Vec<_> = script.notes.seen.iter().filter(|seen| seen.step == Step::Mail).collect();
+    assert_eq!(lanes.len(), 2);
+    assert!(lanes.iter().all(|seen| seen.lane.host == 1) && lanes[0].lane != lanes[1].lane);
+    assert_eq!(script.outcomes(), [(1, "delivered", 2)]);
+}
+
+#[test]
+fn as_many_wait_for_a_host_as_its_lanes_hold_and_they_keep_nobody_else_out() {
+    let mut script = at_pace(&[1, 3], Pace::Lockstep);
+    // Nothing can be dealt to the first host.
+    script.stuck = vec![lane(0, 0)];
+    script.coordinator.reconnect(lane(0, 0));
+    script.run();
+    script.take(for_host(1, 0));
+    assert!(!script.coordinator.has_room_for(&for_host(2, 0)));
+    assert!(script.coordinator.has_room_for(&for_host(2, 1)) && script.coordinator.has_room());
+    for id in 2..=5 {
+        script.take(mail(id));
+        if id < 4 {
+            assert!(!script.coordinator.is_batch_due(script.now), "{id}");
+        }
+    }
+    script.run();
+    assert_eq!(hosts(&script), [(2, Some(1)), (3, Some(1)), (4, Some(1))], "one in a short batch is left");
+    script.stuck.clear();
+    script.finish();
+    assert_eq!(hosts(&script)[0], (1, Some(0)));
+    assert_eq!(script.outcomes().len(), 5);
+}
+
+#[test]
+fn one_too_many_for_a_host_shuts_the_door_until_it_has_fewer() {
+    let mut script = at_pace(&[1, 1], Pace::Free);
+    script.stuck = vec![lane(0, 0)];
+    // One is held, and two may wait: a lane's worth, and a quarter of that.
+    (1..=3).for_each(|id| {
+        assert!(script.coordinator.has_room_for(&for_host(id, 0)), "{id}");
+        script.take(for_host(id, 0));
+        script.settle();
+    });
+    assert!(!script.coordinator.has_room_for(&for_host(4, 0)) && script.coordinator.has_room());
+    script.take(for_host(4, 0));
+    assert!(!script.coordinator.has_room(), "who hands them over one by one waits");
+    script.stuck.clear();
+    script.run();
+    assert!(script.coordinator.has_room());
+    assert_eq!(script.outcomes().len(), 4);
+}
+
+#[test]
+fn a_batch_begins_when_a_host_has_all_the_mails_that_may_wait_for_it() {
+    let mut script = at_pace(&[1, 3], Pace::Lockstep);
+    script.take(for_host(1, 0));
+    assert!(script.coordinator.is_batch_due(script.now), "nobody could hand over another one for it");
+    script.run();
+    script.take(for_host(2, 1));
+    assert!(!script.coordinator.is_batch_due(script.now));
+    assert_eq!(script.outcomes(), [(1, "delivered", 1)]);
+}
+
+#[test]
+fn whoever_came_first_goes_first_where_both_want_the_same_lane() {
+    let mut script = at_pace(&[1], Pace::Free);
+    script.stuck = vec![lane(0, 0)];
+    script.take(mail(1));
+    script.settle();
+    script.take(for_host(2, 0));
+    script.take(mail(3));
+    script.take(for_host(4, 0));
+    script.stuck.clear();
+    script.run();
+    let order: Vec<_> = script.notes.told.iter().map(|told| told.id).collect();
+    assert_eq!(order, [1, 2, 3, 4]);
+}
+
+#[test]
+fn other_mails_leave_a_hosts_lanes_to_its_own_where_there_are_others() {
+    let mut script = at_pace(&[1, 1], Pace::Lockstep);
+    script.take(mail(1));
+    script.take(for_host(2, 0));
+    script.run();
+    assert_eq!(hosts(&script), [(1, Some(1)), (2, Some(0))]);
+}
+
+#[test]
+fn without_a_lane_left_it_is_abandoned_at_once_and_says_why() {
+    for host in [0, 7] {
+        let mut script = at_pace(&[1, 1], Pace::Lockstep);
+        script.decide(|event| if event.lane.host == 0 { Verdict::RETIRE } else { Verdict::DEFAULT });
+        script.take(for_host(1, 0));
+        script.run();
+        assert_eq!(script.standing(lane(0, 0)), Standing::Retired);
+        script.notes.told.clear();
+        script.take(for_host(2, host));
+        script.settle();
+        assert_eq!(script.outcomes(), [(2, "abandoned", 0)], "{host}");
+        assert!(
+            script.notes.told[0].text.ends_with(&Cause::NoLane.to_string()),
+            "{}",
+            script.notes.told[0].text
+        );
+    }
+}
+
+#[test]
+fn where_every_lane_is_retired_it_is_given_back_like_all_others() {
+    let mut script = at_pace(&[1], Pace::Lockstep);
+    script.serve(when("MAIL", "451 later\r\n"));
+    script.decide(|_| Verdict::RETIRE);
+    script.take(for_host(1, 0));
+    script.run();
+    assert!(script.progress.is_retired());
+    assert_eq!(script.coordinator.abort(script.now, &mut script.notes).len(), 1);
+}
+
+#[test]
+fn while_its_host_rests_it_waits_within_the_bound_and_is_then_abandoned() {
+    let batch = settings(|all| all.max_delayed = Some(1));
+    let mut script = Script::with(&[1, 1], batch, |host| host.circuit_breaker = Some(1));
+    script.open();
+    let is_down = Rc::new(Cell::new(true));
+    let down = Rc::clone(&is_down);
+    script.serve(move |asked| {
+        (asked.lane.host == 0 && down.get()).then_some(match asked.what {
+            "connect" => Does::Refuse,
+            _ => Does::Close,
+        })
+    });
+    script.take(for_host(1, 0));
+    script.run();
+    assert_eq!((script.coordinator.delayed(), script.coordinator.backlog()), (1, 0));
+    script.take(for_host(2, 0));
+    script.settle();
+    assert_eq!(script.outcomes(), [(2, "abandoned", 0)]);
+    assert!(
+        script.notes.told[0].text.ends_with(&Failure::Closed.to_string()),
+        "{}",
+        script.notes.told[0].text
+    );
+    script.take(mail(3));
+    script.coordinator.set_flushing(true);
+    script.run();
+    assert_eq!(hosts(&script)[1], (3, Some(1)), "others do not wait");
+    is_down.set(false);
+    script.finish();
+    while script.coordinator.open_mails() > 0 {
+        assert!(script.wait());
+        script.run();
+    }
+    assert_eq!(hosts(&script)[0], (1, Some(0)));
+}
+
+#[test]
+fn at_rest_a_lane_of_its_host_is_opened_for_it() {
+    let mut script = Script::with(&[2, 2], BatchSettings::default(), |host| host.keep_alive = false);
+    script.run();
+    script.wire.clear();
+    script.take(for_host(1, 1));
+    script.take(for_host(2, 1));
+    script.coordinator.set_flushing(true);
+    script.run();
+    let opened: Vec<_> = script.wire.iter().filter(|line| line.ends_with("connect")).collect();
+    assert!(opened.len() == 2 && opened.iter().all(|line| line.starts_with("1:")), "{opened:?}");
+    assert_eq!(script.outcomes().len(), 2);
+}
