@@ -48,11 +48,12 @@ pub enum Failure {
     Garbage,
     /// A reply was longer than the limits of [`crate::reply`].
     TooLong,
-    /// The server spoke without being asked: this, where it is a reply, such
+    /// The server spoke without being asked, or before the last octet of what it
+    /// was asked was handed to the connection: this, where it is a reply, such
     /// as the 421 of a server that ends an idle session.
     Unsolicited(Option<ReplyBuf>),
     /// A reply that means another thing than the one awaited, such as a 250
-    /// to DATA, or one that came before the content had been sent.
+    /// to DATA, or one that began before the content had been sent.
     Unexpected(ReplyCode),
     /// The content could not be sent to its end, so that the connection
     /// stands in the middle of it.

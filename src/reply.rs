@@ -274,6 +274,11 @@ pub(crate) struct ReplyReader {
 }
 
 impl ReplyReader {
+    /// Whether the next octet is a reply's first.
+    pub(crate) fn is_between_replies(&self) -> bool {
+        self.total == 0
+    }
+
     /// Reads until one reply is complete or `input` ends.
     #[inline]
     pub(crate) fn feed(&mut self, input: &[u8]) -> Fed {

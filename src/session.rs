@@ -135,6 +135,8 @@ pub struct Session {
     text: Vec<u8>,
     text_judged: usize,
     reader: ReplyReader,
+    /// The reply that is read has begun before all was written that it would answer.
+    has_begun_early: bool,
     failure: Option<Failure>,
     /// What was being done, and for which mail, when the session failed.
     failed_at: Step,
@@ -188,6 +190,7 @@ impl Session {
             text: Vec::new(),
             text_judged: 0,
             reader: ReplyReader::default(),
+            has_begun_early: false,
             failure: None,
             failed_at: Step::Idle,
             failed_mail: MailTag::default(),

@@ -30,6 +30,9 @@ impl Session {
             if is_unbegun || self.is_chunk_unbegun() {
                 return self.unsolicited(rest);
             }
+            if self.reader.is_between_replies() {
+                self.has_begun_early = !self.is_awaited_out();
+            }
             let fed = self.reader.feed(rest);
             let (taken, left) = rest.split_at_checked(fed.consumed).unwrap_or((rest, &[]));
             self.text.extend_from_slice(taken);
@@ -62,6 +65,13 @@ impl Session {
         let shown = Reply::parse_first(bytes).filter(|_| !self.is_concealed(bytes));
         self.fail(Failure::Unsolicited(shown.map(|reply| reply.to_owned())));
         self.heard_too_much(bytes);
+    }
+
+    /// The reply that has come last had begun before all was written that it would
+    /// answer: it answers nothing.
+    fn said_unasked(&mut self) {
+        let said = self.text.split_off(self.last_text_at());
+        self.unsolicited(&said);
     }
 
     /// The server has said this, for which nothing was asked. It may say at any time
@@ -107,10 +117,14 @@ impl Session {
         let code = said.code;
         let refused = code.is_transient() || code.is_permanent();
         let is_early = !self.is_awaited_out();
+        let is_content = owed.step == Step::Content;
         // A refusal in the middle of the content is believed; nothing more of
-        // it is sent, so the connection is of no further use.
-        if is_early && !(owed.step == Step::Content && refused) {
-            return self.unexpected(code);
+        // it is sent, so the connection is of no further use. That the server
+        // closes it may begin to say at any time (RFC 5321 §3.8).
+        let is_believed = if is_content { refused } else { code.is_closing() && !is_early };
+        if self.has_begun_early && !is_believed {
+            let is_odd = is_content || code.is_closing();
+            return if is_odd { self.unexpected(code) } else { self.said_unasked() };
         }
         if !refused && !is_pass(owed.step, code) && !is_challenge(owed.step, code) {
             return self.unexpected(code);
@@ -214,7 +228,13 @@ impl Session {
 
     /// What a chunk's acceptance says is of no interest.
     fn forget_text(&mut self) {
+        self.text.truncate(self.last_text_at());
+    }
+
+    /// Where the text begins of the reply that is read, or has come last and is not
+    /// counted yet.
+    fn last_text_at(&self) -> usize {
         let before = self.replies.last_come().map_or(self.text_judged, |(_, said)| said.text_end as usize);
-        self.text.truncate(before);
+        before.min(self.text.len())
     }
 }

@@ -90,6 +90,8 @@ pub struct Scribe {
     /// 354 was read, and nothing was written since.
     at_content: bool,
     in_login: bool,
+    /// The reply that comes has begun before all was written that it would answer.
+    is_hasty: bool,
     /// Nothing that comes is read any more.
     is_over: bool,
     /// The settle in which the flight was put together.
@@ -125,6 +127,7 @@ impl Scribe {
             needs_reset: false,
             at_content: false,
             in_login: false,
+            is_hasty: false,
             is_over: false,
             composed: 0,
             depth: scene.host.depth as usize,
@@ -520,6 +523,11 @@ impl Scribe {
 
     // ---- what is read -----------------------------------------------------
 
+    /// The client was given the first octet of a reply.
+    pub fn reply_begins(&mut self) {
+        self.is_hasty = self.asks.get(self.next).is_none_or(|ask| !ask.is_out);
+    }
+
     /// The client was given a whole reply: says whether it has read it as the
     /// answer to something.
     pub fn hear(&mut self, serial: usize, code: u16, truth: &mut Truth, session: &Session) -> Option<Step> {
@@ -538,10 +546,12 @@ impl Scribe {
         };
         let is_believed = is_refusal || is_pass;
         let may_be_early = ask.step == Step::Content && is_refusal;
+        let may_be_hasty = may_be_early || code == 421;
         // Every server knows RSET: this one reads a content as commands.
         let is_unknown = ask.step == Step::Rset && (500..=504).contains(&code);
         let is_anothers = is_unknown && session.is_pipelined() && self.has_refused_chunk();
-        if !is_believed || is_anothers || !(ask.is_out || may_be_early) {
+        let is_in_time = (ask.is_out || may_be_early) && (!self.is_hasty || may_be_hasty);
+        if !is_believed || is_anothers || !is_in_time {
             self.fall_out_of_step(truth, session);
             return None;
         }

@@ -72,6 +72,8 @@ struct Connection {
 /// What the client was given.
 #[derive(Clone, Copy, Debug)]
 enum Heard {
+    /// The first octet of a reply.
+    Begun,
     Reply(usize),
     /// What answers nothing.
     Noise(Noise),
@@ -465,7 +467,8 @@ impl Connection {
                 heard.push(Heard::Noise(if is_glued { Noise::Among } else { alone }));
             }
             piece.extend(octets.drain(..count));
-            arrival.is_begun = true;
+            let was_begun = std::mem::replace(&mut arrival.is_begun, true);
+            heard.extend(serial.filter(|_| !was_begun).map(|_| Heard::Begun));
             if octets.is_empty() {
                 heard.extend(serial.map(Heard::Reply));
                 self.down.pop_front();
@@ -487,6 +490,7 @@ impl Connection {
         });
         for one in heard {
             match one {
+                Heard::Begun => self.scribe.reply_begins(),
                 Heard::Reply(serial) => self.hear(serial, session, scene),
                 Heard::Noise(noise) => self.scribe.noise(noise, scene.truth, session),
             }

@@ -71,6 +71,31 @@ fn an_acceptance_before_the_last_octet_was_written_is_a_failure() {
 }
 
 #[test]
+fn an_acceptance_that_begins_before_the_last_octet_leaves_doubt() {
+    let mut talk = Talk::before_content("hello\r\n");
+    talk.session.content(talk.now);
+    let all = talk.filled();
+    talk.session.wrote(all.len() - 1, talk.now);
+    talk.hear("25");
+    talk.session.wrote(1, talk.now);
+    talk.hear("0 queued\r\n");
+    talk.failed(&unexpected(250), Step::Content);
+    assert!(talk.session.answer().is_none() && talk.session.has_doubt());
+}
+
+#[test]
+fn a_refusal_that_begins_before_the_last_octet_is_believed() {
+    let mut talk = Talk::before_content("hello\r\n");
+    talk.session.content(talk.now);
+    let all = talk.filled();
+    talk.session.wrote(all.len() - 1, talk.now);
+    talk.hear("55");
+    talk.session.wrote(1, talk.now);
+    talk.answered("2 too large\r\n", 552);
+    assert!(talk.session.is_usable() && !talk.session.has_doubt());
+}
+
+#[test]
 fn content_leaves_in_bounded_fills_and_short_writes() {
     let raw: Vec<u8> = b".a line\n".iter().copied().cycle().take(300_000).collect();
     let mut talk = Talk::before_content(raw.clone());

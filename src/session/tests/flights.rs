@@ -278,6 +278,25 @@ fn a_2yz_before_the_content_is_out_is_a_failure() {
 }
 
 #[test]
+fn what_is_answered_while_later_commands_are_unwritten_is_answered() {
+    let mut talk = Talk::able();
+    whole(&mut talk, [(A, Content::from("one"))]);
+    let (all, to_mail) = (talk.filled().len(), "MAIL FROM:<ann@example.org>\r\n".len());
+    talk.session.wrote(to_mail, talk.now);
+    talk.hear("25");
+    talk.session.wrote(4, talk.now);
+    talk.hear("0 ok\r\n");
+    talk.judged(250);
+    assert!(!talk.session.is_over());
+    // The next one has come to a RCPT of which half is out.
+    talk.hear("25");
+    talk.session.wrote(all - to_mail - 4, talk.now);
+    talk.hear("0 ok\r\n");
+    talk.unsolicited(Step::Rcpt);
+    assert!(talk.session.is_out_of_step() && !talk.session.has_answer() && talk.session.is_in_doubt(A));
+}
+
+#[test]
 fn a_reply_too_many_leaves_no_answer_of_its_flight() {
     for surplus in ["250 ok\r\n", "421 closing\r\n", "what?\r\n"] {
         let mut talk = Talk::able();

@@ -75,12 +75,58 @@ fn surplus_behind_a_lone_final_reply_leaves_that_reply_valid() {
     talk.unsolicited(Step::Content);
 }
 
+/// MAIL is asked, and so many octets of it are out; gives how many are left.
+fn half_said(talk: &mut Talk, octets: usize) -> usize {
+    talk.mail();
+    let left = talk.filled().len() - octets;
+    talk.session.wrote(octets, talk.now);
+    left
+}
+
 #[test]
 fn a_reply_to_half_a_command_is_a_failure() {
     let mut talk = Talk::ready();
-    talk.mail();
-    assert!(talk.filled().len() > 4);
-    talk.session.wrote(4, talk.now);
+    half_said(&mut talk, 4);
     talk.hear("250 ok\r\n");
-    talk.failed(&unexpected(250), Step::Mail);
+    talk.unsolicited(Step::Mail);
+    assert_eq!(talk.session.failure().unwrap().to_string(), "the server spoke unasked: 250 ok");
+}
+
+#[test]
+fn a_reply_that_begins_before_the_commands_last_octet_answers_nothing() {
+    for (early, late) in [("2", "50 ok\r\n"), ("550", " no\r\n"), ("250-a\r\n", "250 b\r\n")] {
+        let mut talk = Talk::ready();
+        let left = half_said(&mut talk, 4);
+        talk.session.wrote(left - 1, talk.now);
+        talk.hear(early);
+        talk.session.wrote(1, talk.now);
+        talk.hear(late);
+        assert!(talk.session.answer().is_none(), "{early:?}");
+        talk.unsolicited(Step::Mail);
+    }
+}
+
+#[test]
+fn a_reply_that_begins_behind_the_commands_last_octet_is_its_answer() {
+    let mut talk = Talk::ready();
+    let left = half_said(&mut talk, 4);
+    talk.session.wrote(left, talk.now);
+    talk.hear("2");
+    talk.answered("50 ok\r\n", 250);
+    assert!(talk.session.is_usable());
+}
+
+#[test]
+fn a_421_may_begin_in_the_middle_of_a_command() {
+    let mut talk = Talk::ready();
+    let left = half_said(&mut talk, 4);
+    talk.hear("42");
+    talk.session.wrote(left, talk.now);
+    talk.answered("1 closing\r\n", 421);
+    assert!(talk.session.failure().is_none() && !talk.session.is_usable());
+
+    let mut talk = Talk::ready();
+    half_said(&mut talk, 4);
+    talk.hear("421 closing\r\n");
+    talk.failed(&unexpected(421), Step::Mail);
 }
