@@ -371,7 +371,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             let is_done = self.lane.mails.is_empty() && !self.lane.owes_dot;
             let is_at_its_end = self.lane.is_used_up() || self.lane.is_aged(self.now);
             let is_to_be_replaced = self.lane.is_worn() || (is_done && is_at_its_end);
-            // One that sits out is looked after when it comes back.
+            // One that sits out, and was only answered its NOOP, is looked after when it comes
+            // back.
             if is_to_be_replaced && self.lane.standing == Standing::Active {
                 // Planned, and not held against the lane.
                 self.release(false);

@@ -365,6 +365,39 @@ fn a_lane_that_sits_out_says_noop_and_comes_back_with_the_next_batch() {
 }
 
 #[test]
+fn a_worn_lane_that_sits_out_keeps_its_connection_when_its_noop_is_answered() {
+    let mut script = Script::with(&[2], BatchSettings::default(), |host| {
+        host.noop_after = Some(QUIET);
+        host.pipeline = Pipeline::Full;
+        // One mail that is refused in a whole flight wears it out.
+        host.max_refusals = 1;
+    });
+    let out = lane(0, 0);
+    script.serve(offering(CHUNKS, move |asked| match asked.what {
+        "RCPT" if asked.lane == out => Some(Does::Say("550 no\r\n")),
+        "BDAT" if asked.lane == out => Some(Does::Say("503 no recipients\r\n")),
+        _ => None,
+    }));
+    script.open();
+    script.decide(at(EventKind::Fail, Step::Rcpt, Verdict::BENCH));
+    script.take(mail(1));
+    // It takes a second step, so that the batch goes on.
+    script.take(mail(2).all_or_nothing());
+    script.settle();
+    script.step();
+    script.stuck = vec![lane(0, 1)];
+    let connection = script.lane(out).connection();
+    assert!(script.lane(out).is_worn() && script.standing(out) == Standing::Benched);
+    script.pass(2 * QUIET);
+    assert_eq!(script.said(out), ["MAIL", "RCPT", "BDAT", "RSET", "NOOP"]);
+    assert_eq!(script.standing(out), Standing::Benched);
+    script.stuck.clear();
+    script.run();
+    assert_eq!(script.outcomes(), [(1, "refused", 1), (2, "delivered", 1)]);
+    assert_eq!((script.standing(out), script.lane(out).connection()), (Standing::Active, connection));
+}
+
+#[test]
 fn a_question_waits_for_the_reply_and_is_not_taken_for_it() {
     let mut script = minutely(1);
     script.stuck = vec![lane(0, 0)];
