@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         mailer.send_all(mails).await?;
         mailer.flush().await?;
 
-        let retired = mailer.lanes().filter(|(_, standing)| *standing == Standing::Retired).count();
+        let retired = mailer.lanes().filter(|lane| lane.standing == Standing::Retired).count();
         let summary = mailer.quit().await?;
         println!("{summary}; {retired} lanes retired");
         for (name, host) in ["large", "small", "down"].iter().zip(&summary.hosts) {

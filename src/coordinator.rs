@@ -37,6 +37,7 @@ mod recipients;
 mod renewing;
 mod rest;
 mod standstill;
+mod status;
 mod steps;
 mod terms;
 mod throttle;
@@ -60,6 +61,7 @@ pub use lane::{Lane, Link, Standing};
 pub use manners::Lesson;
 use muster::{Is, Muster, Survey};
 use standstill::Look;
+pub use status::LaneStatus;
 
 use crate::event::Handler;
 use crate::host::{HostSettings, LaneId};

@@ -20,7 +20,7 @@ pub use quit::Quit;
 use watch::Watch;
 
 use crate::auth::Credentials;
-use crate::coordinator::{Coordinator, Progress, Standing};
+use crate::coordinator::{Coordinator, LaneStatus, Progress};
 use crate::error::{Error, Full};
 use crate::host::LaneId;
 use crate::message::Message;
@@ -343,9 +343,11 @@ impl Mailer {
         self.coordinator.summary(Instant::now())
     }
 
-    /// Every lane and where it stands.
-    pub fn lanes(&self) -> impl Iterator<Item = (LaneId, Standing)> {
-        self.coordinator.lanes().iter().map(|lane| (lane.id(), lane.standing()))
+    /// What each lane is doing now. Nothing moves while no call is polled: each is then
+    /// where the last call, dropped or not, has left it, and its time runs on.
+    pub fn lanes(&self) -> impl Iterator<Item = LaneStatus<'_>> {
+        let now = Instant::now();
+        self.coordinator.lanes().iter().map(move |lane| lane.status(now))
     }
 
     // ---- inside -----------------------------------------------------------

@@ -351,7 +351,7 @@ fn reopened(kind: EventKind, sink: Builder) {
         ground.trap.arm(panics);
         assert!(patiently(|| ground.mailer.reconnect(lane)).is_none(), "{kind}: nothing has panicked");
         insist(|| patiently(|| ground.mailer.flush()));
-        let standing: Vec<_> = ground.mailer.lanes().collect();
+        let standing: Vec<_> = ground.mailer.lanes().map(|lane| (lane.lane, lane.standing)).collect();
         assert_eq!(standing, [(lane, Standing::Active)], "{kind}");
         ground.finish(&format!("{kind}, {panics} panics"));
     }
@@ -381,13 +381,13 @@ fn a_panic_at_a_first_opening_that_comes_late_loses_neither_mail_nor_lane() {
             };
             builder.backoff(hours).on(kind, spring)
         });
-        let (lane, _) = ground.mailer.lanes().find(|(_, standing)| *standing == Standing::Benched).unwrap();
+        let lane = ground.mailer.lanes().find(|lane| lane.standing == Standing::Benched).unwrap().lane;
         ground.mailer.try_send(message(0, "hello\r\n")).unwrap();
         ground.taken = 1;
         ground.trap.arm(1);
         assert!(patiently(|| ground.mailer.reconnect(lane)).is_none(), "{kind}");
         patiently(|| ground.mailer.reconnect(lane)).unwrap();
-        assert!(ground.mailer.lanes().all(|(_, standing)| standing == Standing::Active), "{kind}");
+        assert!(ground.mailer.lanes().all(|lane| lane.standing == Standing::Active), "{kind}");
         ground.finish(&kind.to_string());
     }
 }

@@ -27,7 +27,7 @@ pub fn run(plan: &Plan) -> Result<Measured> {
 
         let section = Section::begin()?;
         let mut mailer = open(plan, plan.sessions).await?;
-        let in_use = mailer.lanes().filter(|(_, standing)| *standing == Standing::Active).count();
+        let in_use = mailer.lanes().filter(|lane| lane.standing == Standing::Active).count();
         let opened = section.end(in_use)?;
 
         let section = Section::begin()?;

@@ -29,6 +29,7 @@ mod rest;
 mod script;
 mod setbacks;
 mod standstill;
+mod status;
 mod steps;
 mod verdicts;
 mod weights;

@@ -453,11 +453,11 @@ fn right_credentials_open_the_lanes_that_wrong_ones_had_retired() {
         let mut mailer = unauthenticated(&sink, &log).await;
         let error = mailer.auth(wrong()).await.expect_err("the password is wrong");
         assert!(matches!(error, Error::AllRetired { .. }) && error.to_string().contains(": 535 "), "{error}");
-        assert!(mailer.lanes().all(|(_, standing)| standing == Standing::Retired));
+        assert!(mailer.lanes().all(|lane| lane.standing == Standing::Retired));
         // The same once more, as nobody knows what has become of the account meanwhile.
         mailer.restart().await.expect_err("the password is still wrong");
         mailer.auth(right()).await.unwrap();
-        assert!(mailer.lanes().all(|(_, standing)| standing == Standing::Active));
+        assert!(mailer.lanes().all(|lane| lane.standing == Standing::Active));
         mailer.send_all((0..6).map(mail)).await.unwrap();
         check_accounts(&mailer.quit().await.unwrap(), &log, &[&sink]);
     });
@@ -480,7 +480,7 @@ fn other_credentials_for_one_host_are_told_to_no_other() {
         assert!(matches!(error, Error::NoSuchLane(_)), "{error}");
         mailer.auth_host(0, Credentials::password("ann", "first")).await.unwrap();
         mailer.restart().await.unwrap();
-        assert!(mailer.lanes().all(|(_, standing)| standing == Standing::Active));
+        assert!(mailer.lanes().all(|lane| lane.standing == Standing::Active));
         mailer.quit().await.unwrap();
     });
     let counts = [&one, &two].map(|sink| final_counts(sink));
@@ -673,7 +673,7 @@ fn a_wrong_password_on_an_open_mailer_retires_every_lane_whatever_is_decided_on_
             let mut mailer = builder(&log).host(starttls(&sink)).threads(20).connect().await.unwrap();
             let error = mailer.auth(wrong()).await.expect_err("the password is wrong");
             assert!(matches!(error, Error::AllRetired { .. }), "{error}");
-            assert!(mailer.lanes().all(|(_, standing)| standing == Standing::Retired), "verdict {code}");
+            assert!(mailer.lanes().all(|lane| lane.standing == Standing::Retired), "verdict {code}");
             mailer.send(mail(0)).await.expect_err("there is no lane");
         });
         let counts = final_counts(&sink);
@@ -1059,7 +1059,7 @@ fn a_token_source_that_blocks_holds_up_nobody_else() {
         mailer.send_all((6..30).map(mail)).await.unwrap();
         mailer.flush().await.unwrap();
         assert_eq!((log.reports(<[_]>::len), quick.mails().len()), (30, 30));
-        let standing = mailer.lanes().next().unwrap().1;
+        let standing = mailer.lanes().next().unwrap().standing;
         assert_eq!(standing, Standing::Opening, "it still waits");
 
         release.send(()).unwrap();

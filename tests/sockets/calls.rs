@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use smol::future;
 use smol::stream::{self, StreamExt};
 use smtp_bulk::sink::{Fault, Misdeed, Sink, Step as At};
-use smtp_bulk::{Error, EventKind, Full, Mailer, Message};
+use smtp_bulk::{Error, EventKind, Full, LaneStatus, Mailer, Message, Standing, Step};
 
 use crate::support::{
     Log, PATIENCE, builder, check_accounts, host, mail, mail_to, number, numbers, run, seen_by, sink, text,
@@ -257,6 +257,28 @@ async fn half_way(log: &Log) -> (Arc<Sink>, Mailer) {
     let both_hang = seen_by(&sink, |counts| counts.faults == 2);
     future::or(async { mailer.ready().await.unwrap() }, both_hang).await;
     (sink, mailer)
+}
+
+#[test]
+fn the_lanes_show_at_any_time_what_they_are_doing() {
+    let log = Log::default();
+    run(async {
+        let (sink, mut mailer) = half_way(&log).await;
+        let all: Vec<_> = mailer.lanes().collect();
+        let steps: Vec<_> = all.iter().map(|lane| (lane.lane.thread, lane.step)).collect();
+        assert_eq!(steps, [(0, Some(Step::Content)), (1, Some(Step::Rcpt))]);
+        let is_busy = |lane: &LaneStatus<'_>| lane.elapsed.is_some() && lane.mails == 1 && lane.is_in_batch;
+        assert!(all.iter().all(is_busy), "{all:?}");
+        let line = all[0].to_string();
+        assert!(line.starts_with("127.0.0.1:0 active content 1 mail for "), "{line}");
+        assert_eq!(all.iter().map(|lane| lane.bytes).sum::<u64>(), mailer.summary().bytes);
+
+        mailer.abort();
+        let is_retired = |lane: LaneStatus<'_>| lane.standing == Standing::Retired && lane.step.is_none();
+        assert!(mailer.lanes().all(is_retired));
+        assert_eq!(mailer.lanes().next().unwrap().to_string(), "127.0.0.1:0 retired");
+        seen_by(&sink, |counts| counts.open == 0).await;
+    });
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn when_every_lane_retires_midway_send_gives_everything_back() {
         let mut unsent = numbers(&error.into_unsent());
         unsent.sort_unstable();
         assert_eq!((unsent, taken), (vec![2, 3], 3), "the message of this call is among them");
-        assert!(mailer.lanes().all(|(_, standing)| standing == Standing::Retired));
+        assert!(mailer.lanes().all(|lane| lane.standing == Standing::Retired));
         check_accounts(&mailer.summary(), &log, &[&sink]);
 
         // Nothing can be sent any more, and every call says so at once.
@@ -141,7 +141,7 @@ fn reconnect_and_restart_revive_retired_lanes() {
             } else {
                 mailer.reconnect(LaneId { host: 0, thread: 0 }).await.unwrap();
             }
-            assert!(mailer.lanes().all(|(_, standing)| standing == Standing::Active));
+            assert!(mailer.lanes().all(|lane| lane.standing == Standing::Active));
             mailer.send(mail(1)).await.unwrap();
             let summary = mailer.quit().await.unwrap();
             check_accounts(&summary, &log, &[&sink]);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use smtp_bulk::host::SHORTEST_QUIET;
 use smtp_bulk::sink::{Builder, Counts, Fault, Misdeed, Sink, Step as At};
 use smtp_bulk::{
-    Credentials, EventKind, Host, Inquiry, LaneId, Mailer, MailerBuilder, Pace, Security, Standing, Step,
-    Timeouts, Tls,
+    Credentials, EventKind, Host, Inquiry, LaneId, LaneStatus, Mailer, MailerBuilder, Pace, Security,
+    Standing, Step, Timeouts, Tls,
 };
 
 use crate::certs::Authority;
@@ -208,7 +208,7 @@ fn a_connection_is_given_up_behind_its_mail_and_nobody_has_to_drive_that() {
         for (sink, reached) in both(|sink| sink) {
             let log = Log::default();
             let mut mailer = run(brief(&log, reached.threads(2), pace).connect()).unwrap();
-            let resting = |(_, standing)| standing == Standing::Resting;
+            let resting = |lane: LaneStatus<'_>| lane.standing == Standing::Resting;
             assert!(mailer.lanes().all(resting));
             assert_eq!(over(&sink, |counts| counts.open == 0).connections, 2, "to prove the settings");
             for id in 1..=4 {
