@@ -61,7 +61,7 @@ pub use lane::{Lane, Link, Standing};
 pub use manners::Lesson;
 use muster::{Is, Muster, Survey};
 use standstill::Look;
-pub use status::LaneStatus;
+pub use status::{HostStatus, LaneStatus};
 
 use crate::event::Handler;
 use crate::host::{HostSettings, LaneId};

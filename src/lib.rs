@@ -100,7 +100,7 @@ mod transport;
 
 pub use auth::{AuthFault, AuthMechanism, Credentials};
 pub use content::{Content, ContentError, MergeError, Template, TemplateError};
-pub use coordinator::{LaneStatus, Lesson, NoReply, Standing};
+pub use coordinator::{HostStatus, LaneStatus, Lesson, NoReply, Standing};
 pub use envelope::{Domain, Envelope, ForwardPath, ReversePath};
 pub use error::{Error, Full};
 pub use event::{

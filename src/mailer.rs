@@ -20,7 +20,7 @@ pub use quit::Quit;
 use watch::Watch;
 
 use crate::auth::Credentials;
-use crate::coordinator::{Coordinator, LaneStatus, Progress};
+use crate::coordinator::{Coordinator, HostStatus, LaneStatus, Progress};
 use crate::error::{Error, Full};
 use crate::host::LaneId;
 use crate::message::Message;
@@ -341,6 +341,11 @@ impl Mailer {
     /// The counters as they are now.
     pub fn summary(&self) -> Summary {
         self.coordinator.summary(Instant::now())
+    }
+
+    /// What each host is doing now, as far as the last call has seen.
+    pub fn hosts(&self) -> impl Iterator<Item = HostStatus<'_>> {
+        self.coordinator.hosts(Instant::now())
     }
 
     /// What each lane is doing now. Nothing moves while no call is polled: each is then

@@ -82,6 +82,16 @@ impl Health {
         self.rests_until(now).into_iter().chain(self.throttle.paused_until(now)).max()
     }
 
+    /// How many mails it is given at a time, where it was slowed down.
+    pub(super) fn at_a_time(&self) -> Option<u32> {
+        self.throttle.at_a_time()
+    }
+
+    /// Whether it rests, or one lane tries for all.
+    pub(super) fn is_failing(&self) -> bool {
+        self.breaker.is_open()
+    }
+
     /// Whether it is given less than its lanes could take.
     fn is_troubled(&self) -> bool {
         self.throttle.is_on() || self.breaker.is_open()

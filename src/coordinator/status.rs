@@ -1,9 +1,10 @@
-//! What a lane is doing at this moment, for whoever asks. It is put together of what
-//! the lane knows anyway, so that it costs nothing where nobody does.
+//! What a lane and a host are doing at this moment, for whoever asks. It is put together
+//! of what is known anyway, so that it costs nothing where nobody does.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::Coordinator;
 use super::lane::{Lane, Link, Standing};
 use crate::host::LaneId;
 use crate::session::Step;
@@ -83,6 +84,79 @@ impl Lane {
             is_alone: self.is_alone(),
             bytes: self.bytes(),
         }
+    }
+}
+
+/// What a host is doing: see [`Mailer::hosts`](crate::Mailer::hosts).
+///
+/// Its `Display` is one line: `mx.example.org: 48 of 50 lanes active, 48 mails, at most 25
+/// at a time`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct HostStatus<'a> {
+    /// The host's position among those that the builder was given.
+    pub host: u32,
+    /// Its name.
+    pub name: &'a str,
+    /// How many lanes it may use.
+    pub threads: u32,
+    /// How many of its lanes are in use.
+    pub active: usize,
+    /// How many have a connection, or are making one.
+    pub connected: usize,
+    /// How many are out of use until a restart.
+    pub retired: usize,
+    /// Mails that its lanes hold.
+    pub mails: usize,
+    /// Mails that wait and may go to [no other host](crate::Message::host).
+    pub waiting: usize,
+    /// How many mails its lanes are given at a time, where it was
+    /// [slowed down](crate::Host::auto_throttle).
+    pub at_a_time: Option<u32>,
+    /// How long it is given no mail: it [rests](crate::Host::circuit_breaker), or was
+    /// given one mail at a time and put it off.
+    pub idle_for: Option<Duration>,
+    /// Whether its lanes have failed so often that it rests, or one of them tries for
+    /// all.
+    pub is_failing: bool,
+}
+
+impl Coordinator {
+    /// What each host is doing at `now`, as of the last settle.
+    pub fn hosts(&self, now: Instant) -> impl Iterator<Item = HostStatus<'_>> {
+        let known = self.desk.hosts.iter().zip(&self.desk.health).zip(self.muster.hosts());
+        (0..).zip(known).map(move |(host, ((name, health), sum))| HostStatus {
+            host,
+            name,
+            threads: health.threads,
+            active: sum.active,
+            connected: sum.connected,
+            retired: sum.retired,
+            mails: sum.held,
+            waiting: self.desk.backlog.of(host as usize),
+            at_a_time: health.at_a_time(),
+            idle_for: health.idle_until(now).map(|until| until.saturating_duration_since(now)),
+            is_failing: health.is_failing(),
+        })
+    }
+}
+
+impl fmt::Display for HostStatus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} of {} lanes active, {} mails", self.name, self.active, self.threads, self.mails)?;
+        if self.waiting > 0 {
+            write!(f, ", {} waiting for it", self.waiting)?;
+        }
+        if let Some(mails) = self.at_a_time {
+            write!(f, ", at most {mails} at a time")?;
+        }
+        if self.is_failing {
+            f.write_str(", failing")?;
+        }
+        if let Some(time) = self.idle_for {
+            write!(f, ", idle for {time:?}")?;
+        }
+        Ok(())
     }
 }
 

@@ -186,3 +186,65 @@ fn a_connection_whose_opening_takes_longer_than_its_time_has_a_mail_all_the_same
     assert_eq!(script.said(lane(0, 0)).get(..4), Some(&WHOLE[..]));
     assert_eq!(connects(&script), 1, "behind it");
 }
+
+// ---- octets -------------------------------------------------------------------
+
+/// What one mail of the script costs on the wire, RSET and QUIT aside.
+fn octets_of_one() -> f64 {
+    let mut script = one();
+    let before = script.coordinator.summary(script.now).bytes;
+    script.take(mail(1));
+    script.run();
+    (script.coordinator.summary(script.now).bytes - before) as f64
+}
+
+#[test]
+fn no_mail_is_begun_while_more_octets_were_sent_than_may_be() {
+    let one = octets_of_one();
+    for is_total in [false, true] {
+        // Greetings cost something, too.
+        let rate = Some(Rate::per_second(one).burst(3 * one as u32));
+        let batch = settings(|all| all.total_byte_rate = rate.filter(|_| is_total));
+        let mut script = Script::with(&[2], batch, |host| host.byte_rate = rate.filter(|_| !is_total));
+        script.open();
+        let begun = script.now;
+        for id in 1..=10 {
+            take_in_time(&mut script, mail(id));
+        }
+        script.finish();
+        assert_eq!(script.outcomes().len(), 10);
+        let took = (script.now - begun).as_secs_f64();
+        assert!((6.0..9.0).contains(&took), "10 mails, 3 at once, in {took} s");
+    }
+}
+
+#[test]
+fn what_was_reserved_and_not_sent_is_given_back() {
+    let rate = Some(Rate::per_second(1.0).burst(2_000));
+    let mut script = Script::with(&[1], settings(|all| all.max_attempts = 1), |host| host.byte_rate = rate);
+    script.open();
+    script.serve(when("MAIL", "550 no\r\n"));
+    let begun = script.now;
+    let envelope = || mail(1).into_parts().0;
+    for id in 1..=20 {
+        script.take(Message::new(envelope(), vec![b'a'; 1_500]).id(id));
+        script.run();
+    }
+    script.finish();
+    assert_eq!((script.outcomes().len(), script.now), (20, begun), "no content was sent");
+}
+
+#[test]
+fn a_content_of_unknown_size_is_counted_when_it_was_sent() {
+    let rate = Some(Rate::per_second(100.0).burst(300));
+    let mut script = Script::with(&[1], BatchSettings::default(), |host| host.byte_rate = rate);
+    script.open();
+    let begun = script.now;
+    for id in 1..=3 {
+        let content = Content::reader(|| Ok(Box::new(std::io::Cursor::new(vec![b'a'; 1_000])) as Box<_>));
+        take_in_time(&mut script, Message::new(mail(1).into_parts().0, content).id(id));
+    }
+    script.finish();
+    let took = (script.now - begun).as_secs_f64();
+    assert!((16.0..22.0).contains(&took), "two contents of 1,000 had to be waited for: {took} s");
+}

@@ -146,3 +146,32 @@ fn a_lane_that_goes_on_by_itself_says_so() {
     assert!(status.is_alone && !status.is_in_batch);
     assert_eq!(status.to_string(), "a.example:0 active MAIL 1 mail for 1s, alone");
 }
+
+#[test]
+fn a_host_is_shown_by_what_it_is_given() {
+    let mut script = Script::with(&[3, 1], settings(|all| all.max_attempts = 1), |host| {
+        host.auto_throttle = true;
+        host.circuit_breaker = Some(1);
+    });
+    script.open();
+    let line =
+        |script: &Script, host: usize| script.coordinator.hosts(script.now).nth(host).unwrap().to_string();
+    assert_eq!(line(&script, 0), "a.example: 3 of 3 lanes active, 0 mails");
+    script.stuck = vec![lane(1, 0)];
+    (1..=2).for_each(|id| script.take(mail(id).host(1)));
+    script.settle();
+    assert_eq!(line(&script, 1), "b.example: 1 of 1 lanes active, 1 mails, 1 waiting for it");
+    script.stuck.clear();
+    script.run();
+    script.serve(when("MAIL", "450 later\r\n"));
+    (3..=22).for_each(|id| take_in_time(&mut script, mail(id).host(0)));
+    script.finish();
+    let slowed = script.coordinator.hosts(script.now).next().unwrap();
+    assert_eq!((slowed.at_a_time, slowed.is_failing), (Some(1), false), "{slowed}");
+    script.serve(|asked| (asked.lane.host == 1).then_some(Does::Close));
+    script.take(mail(30).host(1));
+    script.run();
+    let failing = script.coordinator.hosts(script.now).nth(1).unwrap();
+    assert!(failing.is_failing && failing.idle_for > Some(Duration::ZERO), "{failing}");
+    assert!(failing.to_string().contains(", failing, idle for "), "{failing}");
+}
