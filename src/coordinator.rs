@@ -15,6 +15,7 @@ mod allowance;
 mod asking;
 mod barrier;
 mod compose;
+mod control;
 mod dealing;
 mod delayed;
 mod desk;
@@ -112,6 +113,10 @@ pub struct Coordinator {
     flushing: bool,
     /// More messages are at hand than were taken.
     feeding: bool,
+    /// No mail is dealt: see [`Coordinator::set_paused`].
+    paused: bool,
+    /// No message is taken, and what is held is sent: see [`Coordinator::set_draining`].
+    draining: bool,
     /// No connection is to be made any more.
     closing: bool,
     /// How many hosts there are.
@@ -167,6 +172,8 @@ impl Coordinator {
             called: 0,
             flushing: false,
             feeding: false,
+            paused: false,
+            draining: false,
             closing: false,
             first_lane: 0,
             started: now,
@@ -179,7 +186,7 @@ impl Coordinator {
     /// together may hold, and in [`Pace::Free`] a quarter of
     /// that besides.
     pub fn has_room(&self) -> bool {
-        self.desk.has_room()
+        !self.draining && self.desk.has_room()
     }
 
     /// Takes a message, or gives it back when there is no room.
@@ -528,7 +535,7 @@ impl Coordinator {
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
         let mut wake_at = earliest(survey.reopen_at.filter(|_| !self.closing), survey.gate_opens_at);
         wake_at = earliest(wake_at, self.desk.delayed.due().filter(|_| !self.closing));
-        if !self.desk.batch_running && self.desk.backlog() > 0 && survey.all_room() > 0 {
+        if !self.paused && !self.desk.batch_running && self.desk.backlog() > 0 && survey.all_room() > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
             wake_at = earliest(wake_at, self.allowed_at(now));
         }

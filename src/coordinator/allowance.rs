@@ -42,6 +42,24 @@ impl Allowance {
         Allowance { hosts, all: bucket(all), is_limited }
     }
 
+    /// Another rate for a host; `false` when there is no such host.
+    pub(super) fn set_rate(&mut self, host: u32, rate: Option<Rate>, now: Instant) -> bool {
+        let Some(bucket) = self.hosts.get_mut(host as usize) else { return false };
+        Bucket::change(bucket, rate, now);
+        self.has_changed();
+        true
+    }
+
+    /// The same over all.
+    pub(super) fn set_total_rate(&mut self, rate: Option<Rate>, now: Instant) {
+        Bucket::change(&mut self.all, rate, now);
+        self.has_changed();
+    }
+
+    fn has_changed(&mut self) {
+        self.is_limited = self.all.is_some() || self.hosts.iter().any(Option::is_some);
+    }
+
     /// `None` where there is no limit at all.
     pub(super) fn left(&self, now: Instant) -> Option<Left> {
         let of = |bucket: &Option<Bucket>| bucket.as_ref().map_or(usize::MAX, |bucket| bucket.left(now));

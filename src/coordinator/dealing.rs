@@ -44,7 +44,7 @@ impl Coordinator {
     /// Whether a batch is to begin, where lanes that are free, or will be as soon as they
     /// are opened for it, have `room` for so many mails.
     pub(super) fn is_batch_wanted(&self, now: Instant, room: usize) -> bool {
-        let is_held_up = self.desk.batch_running || self.is_restart_due() || self.closing;
+        let is_held_up = self.desk.batch_running || self.is_restart_due() || self.closing || self.paused;
         if is_held_up || self.dealable() == 0 || room == 0 {
             return false;
         }
@@ -62,7 +62,9 @@ impl Coordinator {
 
     fn is_worth_a_deal(&self, room: usize) -> bool {
         let mails = self.dealable();
-        mails > 0 && room > 0 && (mails >= room || self.flushing || self.desk.settings.pace.is_free())
+        mails > 0
+            && room > 0
+            && (mails >= room || self.flushing || self.draining || self.desk.settings.pace.is_free())
     }
 
     pub(super) fn linger_over(&self) -> Option<Instant> {
@@ -74,12 +76,12 @@ impl Coordinator {
     /// server is left waiting for what another one does.
     pub(super) fn goes_hungry(&self, survey: &Survey, now: Instant) -> bool {
         let room = self.allowed_now(survey.room, now);
-        let wants_more = self.feeding && self.desk.has_room() && self.dealable() < room;
+        let wants_more = self.feeding && self.has_room() && self.dealable() < room;
         wants_more && survey.has(Is::Poised) && self.may_overlap(survey)
     }
 
     fn may_overlap(&self, survey: &Survey) -> bool {
-        !survey.has(Is::Busy) && !self.closing && !self.is_restart_due()
+        !survey.has(Is::Busy) && !self.closing && !self.paused && !self.is_restart_due()
     }
 
     pub(super) fn is_restart_due(&self) -> bool {

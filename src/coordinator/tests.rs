@@ -6,6 +6,7 @@ extern crate self as smtp_bulk;
 mod asking;
 mod auth;
 mod chunks;
+mod control;
 mod data;
 mod dealing;
 mod doubt;
