@@ -4,18 +4,22 @@
 
 mod asking;
 mod builder;
+mod control;
 mod quit;
 mod watch;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use futures_lite::stream::{Stream, StreamExt};
 
 pub use builder::MailerBuilder;
+pub use control::Control;
+use control::is_flushed;
 pub use quit::Quit;
 use watch::Watch;
 
@@ -62,6 +66,7 @@ pub struct Mailer {
     sweep: Sweep,
     watch: Watch,
     progress: Progress,
+    control: Control,
     is_closed: bool,
     /// When a call wants to look again, whatever else is due.
     look_at: Option<Instant>,
@@ -86,8 +91,9 @@ impl Mailer {
     /// [`Mailer::try_send`] never lose one.
     ///
     /// # Errors
-    /// When every lane is retired or the mailer is closed; the error gives
-    /// back `message` and all others that had no final outcome.
+    /// When every lane is retired, the mailer is closed, or it is
+    /// [drained](Control::drain); the error gives back `message` and all others that
+    /// had no final outcome.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
         self.take_when_ready(message).await?;
         self.run_due().await
@@ -98,18 +104,19 @@ impl Mailer {
     ///
     /// # Errors
     /// Gives the message back when as many are held as all lanes may hold, or
-    /// the mailer is closed; [`Mailer::ready`] tells which.
+    /// the mailer is closed or drained; [`Mailer::ready`] tells which.
     pub fn try_send(&mut self, message: Message) -> Result<(), Full> {
         if self.is_closed {
             return Err(Full(message));
         }
+        self.obey();
         self.coordinator.take(message, Instant::now()).map_err(Full)
     }
 
     /// Runs batches that are due and waits until there is room for a message.
     ///
     /// # Errors
-    /// When every lane is retired or the mailer is closed.
+    /// When every lane is retired, or the mailer is closed or drained.
     pub async fn ready(&mut self) -> Result<(), Error> {
         loop {
             self.run_due().await?;
@@ -136,7 +143,7 @@ impl Mailer {
     {
         let mut messages = messages.into_iter();
         loop {
-            self.check_open()?;
+            self.until_taking().await?;
             // One look at the clock, when the first has come, for all that are at hand.
             let mut begun = None;
             while self.has_room() {
@@ -163,17 +170,22 @@ impl Mailer {
     where
         S: Stream<Item = Message> + Unpin,
     {
+        let control = self.control();
         loop {
-            self.check_open()?;
+            self.until_taking().await?;
             while self.has_room() {
                 match future::poll_once(messages.next()).await {
                     Some(Some(message)) => self.take(message, Instant::now())?,
                     Some(None) => return self.run_due().await,
                     None => {
                         self.run_due().await?;
-                        let next = async { Ok(messages.next().await) };
+                        let next = poll_fn(|cx| match control.is_draining() {
+                            true => Poll::Pending,
+                            false => messages.poll_next(cx).map(Ok),
+                        });
                         let idle = async { self.idle().await.map(|never| match never {}) };
-                        match future::or(next, idle).await? {
+                        // It is the mailer that hears of an order, and so it comes first.
+                        match future::or(idle, next).await? {
                             Some(message) => self.take_when_ready(message).await?,
                             None => return self.run_due().await,
                         }
@@ -185,17 +197,15 @@ impl Mailer {
     }
 
     /// Runs batches, short ones too, until no message is held but those that wait for
-    /// their [retry delay](MailerBuilder::retry_delay), and says how many do.
+    /// their [retry delay](MailerBuilder::retry_delay), and says how many do. In a
+    /// [pause](Control::pause) what is held waits for its end, and so does this.
     ///
     /// # Errors
     /// When every lane is retired: gives back what could not be sent.
     pub async fn flush(&mut self) -> Result<usize, Error> {
         self.check_open()?;
         self.expect_mails(true, false);
-        let is_done = |coordinator: &Coordinator, progress: &Progress| {
-            coordinator.open_mails() == coordinator.delayed() as u64 && !progress.batch_running
-        };
-        let flushed = self.drive(is_done).await;
+        let flushed = self.drive(is_flushed).await;
         self.coordinator.set_flushing(false);
         flushed.map(|()| self.coordinator.delayed())
     }
@@ -205,12 +215,14 @@ impl Mailer {
     /// by itself: wait for it together with whatever brings the next message.
     ///
     /// # Errors
-    /// When every lane is retired or the mailer is closed.
+    /// When every lane is retired, the mailer is closed, or it is
+    /// [drained](Control::drain) and all that was held is sent.
     pub async fn idle(&mut self) -> Result<Infallible, Error> {
-        self.check_open()?;
-        self.expect_mails(false, false);
-        self.drive(|_, _| false).await?;
-        Err(Error::Closed(Vec::new()))
+        loop {
+            self.until_taking().await?;
+            self.expect_mails(false, false);
+            self.drive(|coordinator, _| coordinator.is_draining()).await?;
+        }
     }
 
     // ---- connections ------------------------------------------------------
@@ -288,7 +300,8 @@ impl Mailer {
     /// Sends what is held, says QUIT on every session, and closes the mailer. Messages
     /// that wait for their [retry delay](MailerBuilder::retry_delay) are reported
     /// abandoned, with what their servers said last; [`Mailer::quit_with`] can wait
-    /// for them.
+    /// for them. In a [pause](Control::pause) what is held waits for its end, and so does
+    /// this.
     ///
     /// # Errors
     /// When every lane is retired before all is sent: gives back the rest.
@@ -366,7 +379,8 @@ impl Mailer {
         Ok(())
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&mut self) -> bool {
+        self.obey();
         self.coordinator.has_room() && !self.progress.is_retired()
     }
 
@@ -377,17 +391,22 @@ impl Mailer {
     async fn take_when_ready(&mut self, message: Message) -> Result<(), Error> {
         match self.make_room().await {
             Ok(()) => self.take(message, Instant::now()),
-            Err(error) => Err(give_back(error, message)),
+            Err(error) => Err(error.with_unsent(message)),
         }
     }
 
     async fn make_room(&mut self) -> Result<(), Error> {
-        self.check_open()?;
-        if self.has_room() {
-            return Ok(());
+        loop {
+            self.until_taking().await?;
+            if self.has_room() {
+                return Ok(());
+            }
+            self.expect_mails(false, false);
+            let is_done = |coordinator: &Coordinator, progress: &Progress| {
+                coordinator.is_draining() || (coordinator.has_room() && !progress.is_retired())
+            };
+            self.drive(is_done).await?;
         }
-        self.expect_mails(false, false);
-        self.drive(|coordinator, progress| coordinator.has_room() && !progress.is_retired()).await
     }
 
     async fn run_due(&mut self) -> Result<(), Error> {
@@ -395,6 +414,7 @@ impl Mailer {
             let now = Instant::now();
             !coordinator.is_batch_due(now) && !coordinator.is_rest_due(now)
         };
+        self.obey();
         self.expect_mails(false, false);
         if is_done(&self.coordinator) {
             return Ok(());
@@ -403,12 +423,14 @@ impl Mailer {
     }
 
     /// Runs batches until there is room, or a lane waits for a message: the caller
-    /// has more at hand.
+    /// has more at hand. Ends when none is to be taken any more, too.
     async fn run_while_fed(&mut self) -> Result<(), Error> {
         self.expect_mails(false, true);
         let is_done = |coordinator: &Coordinator, progress: &Progress| {
             let has_room = coordinator.has_room() && !progress.is_retired();
-            progress.hungry > 0 || (has_room && !coordinator.is_batch_due(Instant::now()))
+            coordinator.is_draining()
+                || progress.hungry > 0
+                || (has_room && !coordinator.is_batch_due(Instant::now()))
         };
         let driven = self.drive_on(is_done).await;
         self.coordinator.set_feeding(false);
@@ -481,6 +503,7 @@ impl Mailer {
     }
 
     fn settle(&mut self) {
+        self.obey();
         self.progress = self.coordinator.settle(Instant::now(), &mut self.watch);
         self.sweep.settled();
         while let Some((host, lesson)) = self.coordinator.take_lesson() {
@@ -513,21 +536,6 @@ impl Mailer {
         self.settle();
         self.sweep.hang_up();
         Error::AllRetired { unsent, last: self.watch.last_trouble.clone() }
-    }
-}
-
-/// Adds a message that was never taken to those that an error gives back.
-fn give_back(error: Error, message: Message) -> Error {
-    match error {
-        Error::AllRetired { mut unsent, last } => {
-            unsent.push(message);
-            Error::AllRetired { unsent, last }
-        }
-        Error::Closed(mut unsent) => {
-            unsent.push(message);
-            Error::Closed(unsent)
-        }
-        error => error,
     }
 }
 

@@ -21,7 +21,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -69,6 +69,8 @@ pub(crate) struct Sweep {
     /// Every reply is read when it comes, and none in an order.
     listens_to_all: bool,
     flags: Arc<Flags>,
+    /// Somebody called from outside, which a settle has to look at.
+    is_called: bool,
     turns: Turns,
     journal: Arc<Journal>,
     /// A settle has been made since the last poll.
@@ -96,7 +98,8 @@ pub(crate) struct Sweep {
 impl Sweep {
     pub(crate) fn new(coordinator: &Coordinator, hosts: Vec<Reached>, journal: Arc<Journal>) -> Sweep {
         let count = coordinator.lanes().len();
-        let flags = Flags::new(count + hosts.len());
+        // One for each lane, one for each host, and one for calls from outside.
+        let flags = Flags::new(count + hosts.len() + 1);
         let slots = (0..count).map(|index| Slot::new(flags.waker(index))).collect();
         let link = |(index, host): (usize, Reached)| HostLink {
             name: host.settings.name.clone(),
@@ -110,6 +113,7 @@ impl Sweep {
             pace: coordinator.pace(),
             listens_to_all: false,
             flags,
+            is_called: false,
             turns: Turns::new(count),
             journal,
             settled: true,
@@ -136,6 +140,16 @@ impl Sweep {
     /// Somebody wants to know when each reply came.
     pub(crate) fn listen_to_all(&mut self) {
         self.listens_to_all = true;
+    }
+
+    /// How many hosts there are.
+    pub(crate) fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Calls from outside: has the poll that waits, or else the next one, be ready.
+    pub(crate) fn caller(&self) -> Waker {
+        self.flags.waker(self.slots.len() + self.hosts.len())
     }
 
     /// Closes every connection.
@@ -165,7 +179,8 @@ impl Sweep {
         self.hosts.iter_mut().for_each(|host| host.names.forget());
     }
 
-    /// Moves bytes; ready when there is something to settle, or at `wake_at`.
+    /// Moves bytes; ready when there is something to settle, at `wake_at`, or when
+    /// somebody called.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -190,7 +205,8 @@ impl Sweep {
                 coordinator.has_looked(now);
             }
             self.read_in_order(coordinator, now);
-            if coordinator.is_step_over(now) || wake_at.is_some_and(|at| at <= now) {
+            let is_called = std::mem::take(&mut self.is_called);
+            if is_called || coordinator.is_step_over(now) || wake_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(());
             }
             let over_at = coordinator.step_over_at();
@@ -457,7 +473,10 @@ impl Sweep {
 
     /// A host's addresses have come, or could not be found.
     fn serve_names(&mut self, host: usize, coordinator: &mut Coordinator, now: Instant) {
-        let Some(link) = self.hosts.get_mut(host) else { return };
+        let Some(link) = self.hosts.get_mut(host) else {
+            self.is_called = true;
+            return;
+        };
         if link.names.poll(now).is_pending() {
             return;
         }
