@@ -35,19 +35,18 @@ use crate::sweep::Sweep;
 /// # smol::block_on(async {
 /// let mut mailer = Mailer::builder().host(Host::new(address).hello("client.example")).connect().await?;
 /// let control = mailer.control();
+/// let stopper = std::thread::spawn(move || control.drain());
+///
 /// let envelope = Envelope::parse("news@example.org", ["ann@example.net"])?;
-/// let mut mails = (0..1_000).map(|number| {
-///     // As a signal or another thread would.
-///     if number == 500 {
-///         control.drain();
-///     }
-///     Message::new(envelope.clone(), "Subject: hello\r\n\r\nHello.\r\n").id(number)
-/// });
+/// let mail = Message::new(envelope, "Subject: hello\r\n\r\nHello.\r\n");
+/// let mut mails = std::iter::repeat(mail).take(1_000);
 /// match mailer.send_all(&mut mails).await {
-///     Err(Error::Draining(_)) => println!("{} are left", mails.len()),
+///     Err(Error::Draining(_)) => println!("{} were not asked for", mails.len()),
 ///     others => others?,
 /// }
-/// assert_eq!(mailer.quit().await?.mails.delivered + mails.len() as u64, 1_000);
+/// let summary = mailer.quit().await?;
+/// assert_eq!(summary.mails.delivered + mails.len() as u64, 1_000);
+/// # stopper.join().unwrap();
 /// # Ok(())
 /// # })
 /// # }
