@@ -98,12 +98,13 @@ pub(crate) struct Sweep {
 impl Sweep {
     pub(crate) fn new(coordinator: &Coordinator, hosts: Vec<Reached>, journal: Arc<Journal>) -> Sweep {
         let count = coordinator.lanes().len();
-        // One for each lane, one for each host, and one for calls from outside.
-        let flags = Flags::new(count + hosts.len() + 1);
-        let slots = (0..count).map(|index| Slot::new(flags.waker(index))).collect();
+        // One for each host, one for calls from outside, and one for each lane.
+        let first = hosts.len() + 1;
+        let flags = Flags::new(first + count);
+        let slots = (0..count).map(|index| Slot::new(flags.waker(first + index))).collect();
         let link = |(index, host): (usize, Reached)| HostLink {
             name: host.settings.name.clone(),
-            names: Names::new(&host.settings.name, host.settings.port, flags.waker(count + index)),
+            names: Names::new(&host.settings.name, host.settings.port, flags.waker(index)),
             connector: host.connector,
             tls: host.tls,
         };
@@ -149,7 +150,7 @@ impl Sweep {
 
     /// Calls from outside: has the poll that waits, or else the next one, be ready.
     pub(crate) fn caller(&self) -> Waker {
-        self.flags.waker(self.slots.len() + self.hosts.len())
+        self.flags.waker(self.hosts.len())
     }
 
     /// Closes every connection.
@@ -320,17 +321,19 @@ impl Sweep {
     fn serve_flags(&mut self, coordinator: &mut Coordinator, now: Instant) {
         let mut raised = std::mem::take(&mut self.raised);
         self.flags.take_raised(&mut raised);
-        for index in raised.drain(..) {
-            match coordinator.lane_mut(index) {
-                Some(lane) => {
-                    if let Some(slot) = self.slots.get_mut(index) {
-                        slot.listens = false;
-                    }
-                    self.serve(lane, index, now, false);
-                    self.note_deadline(lane, index);
-                    coordinator.moved(index);
-                }
-                None => self.serve_names(index - coordinator.lanes().len(), coordinator, now),
+        for flag in raised.drain(..) {
+            let Some(index) = flag.checked_sub(self.hosts.len() + 1) else {
+                self.is_called |= flag == self.hosts.len();
+                self.serve_names(flag, coordinator, now);
+                continue;
+            };
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.listens = false;
+            }
+            if let Some(lane) = coordinator.lane_mut(index) {
+                self.serve(lane, index, now, false);
+                self.note_deadline(lane, index);
+                coordinator.moved(index);
             }
         }
         self.raised = raised;
@@ -473,10 +476,7 @@ impl Sweep {
 
     /// A host's addresses have come, or could not be found.
     fn serve_names(&mut self, host: usize, coordinator: &mut Coordinator, now: Instant) {
-        let Some(link) = self.hosts.get_mut(host) else {
-            self.is_called = true;
-            return;
-        };
+        let Some(link) = self.hosts.get_mut(host) else { return };
         if link.names.poll(now).is_pending() {
             return;
         }
