@@ -25,8 +25,8 @@ pub enum Error {
     /// that was about to be taken is given back.
     Closed(Vec<Message>),
     /// No message is taken any more: see
-    /// [`Control::drain`](crate::Control::drain). What was held is sent; the message
-    /// that was about to be taken is given back.
+    /// [`Control::drain`](crate::Control::drain). What was held is sent, but for what
+    /// waits for its retry delay; the message that was about to be taken is given back.
     Draining(Vec<Message>),
     /// No host was given, or one of them cannot be used as it is.
     Host {

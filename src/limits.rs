@@ -104,10 +104,9 @@ impl Bucket {
     /// begins anew.
     pub(crate) fn change(bucket: &mut Option<Bucket>, rate: Option<Rate>, now: Instant) {
         *bucket = match (bucket.take(), rate) {
+            // More than the new burst is never counted.
             (Some(old), Some(rate)) => {
-                let tokens = old.tokens_at(now);
-                let new = Bucket::new(rate, old.at.max(now));
-                Some(Bucket { tokens: tokens.min(new.tokens), ..new })
+                Some(Bucket { rate, tokens: old.tokens_at(now), at: old.at.max(now), begun: None })
             }
             (_, rate) => rate.map(|rate| Bucket::new(rate, now)),
         };

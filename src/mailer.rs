@@ -91,9 +91,9 @@ impl Mailer {
     /// [`Mailer::try_send`] never lose one.
     ///
     /// # Errors
-    /// When every lane is retired, the mailer is closed, or it is
-    /// [drained](Control::drain); the error gives back `message` and all others that
-    /// had no final outcome.
+    /// When every lane is retired or the mailer is closed; the error gives
+    /// back `message` and all others that had no final outcome. When it is
+    /// [drained](Control::drain); the error gives back `message`.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
         self.take_when_ready(message).await?;
         self.run_due().await
