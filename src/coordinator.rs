@@ -17,6 +17,7 @@ mod backlog;
 mod barrier;
 mod breaker;
 mod compose;
+mod control;
 mod dealing;
 mod delayed;
 mod desk;
@@ -120,6 +121,10 @@ pub struct Coordinator {
     flushing: bool,
     /// More messages are at hand than were taken.
     feeding: bool,
+    /// No mail is dealt: see [`Coordinator::set_paused`].
+    paused: bool,
+    /// No message is taken, and what is held is sent: see [`Coordinator::set_draining`].
+    draining: bool,
     /// No connection is to be made any more.
     closing: bool,
     /// How many hosts there are.
@@ -172,6 +177,8 @@ impl Coordinator {
             called: 0,
             flushing: false,
             feeding: false,
+            paused: false,
+            draining: false,
             closing: false,
             first_lane: 0,
             started: now,
@@ -185,13 +192,13 @@ impl Coordinator {
     /// that besides. Those that wait for the one host that they may go to are counted
     /// for themselves: see [`Coordinator::has_room_for`].
     pub fn has_room(&self) -> bool {
-        self.desk.has_room()
+        !self.draining && self.desk.has_room()
     }
 
     /// Whether there is room for this one: of those that may go to one host alone no
     /// more wait than the host's lanes may hold.
     pub fn has_room_for(&self, message: &Message) -> bool {
-        self.desk.has_room_for(message)
+        !self.draining && self.desk.has_room_for(message)
     }
 
     /// Takes a message, or gives it back when there is no room.
@@ -547,7 +554,7 @@ impl Coordinator {
     fn progress(&self, survey: &Survey, now: Instant) -> Progress {
         let mut wake_at = earliest(survey.reopen_at.filter(|_| !self.closing), survey.gate_opens_at);
         wake_at = earliest(wake_at, self.desk.delayed.due().filter(|_| !self.closing));
-        if !self.desk.batch_running && self.desk.backlog.len() > 0 && survey.all_room() > 0 {
+        if !self.paused && !self.desk.batch_running && self.desk.backlog.len() > 0 && survey.all_room() > 0 {
             wake_at = earliest(wake_at, self.linger_over().filter(|at| *at > now));
             wake_at = earliest(wake_at, self.allowed_at(now));
         }

@@ -24,6 +24,10 @@ pub enum Error {
     /// The mailer was quit or aborted; `restart` opens it again. The message
     /// that was about to be taken is given back.
     Closed(Vec<Message>),
+    /// No message is taken any more: see
+    /// [`Control::drain`](crate::Control::drain). What was held is sent, but for what
+    /// waits for its retry delay; the message that was about to be taken is given back.
+    Draining(Vec<Message>),
     /// No host was given, or one of them cannot be used as it is.
     Host {
         /// The host as it was given.
@@ -33,7 +37,7 @@ pub enum Error {
     },
     /// A setting of the mailer that belongs to no host cannot be used.
     Setting {
-        /// The builder's method.
+        /// The method that was given it.
         name: &'static str,
         /// What is wrong with it.
         problem: &'static str,
@@ -84,10 +88,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same with one more message to give back, where it gives back any.
+    pub(crate) fn with_unsent(mut self, message: Message) -> Error {
+        if let Error::AllRetired { unsent, .. } | Error::Closed(unsent) | Error::Draining(unsent) = &mut self
+        {
+            unsent.push(message);
+        }
+        self
+    }
+
     /// The messages that the error gives back.
     pub fn into_unsent(self) -> Vec<Message> {
         match self {
-            Error::AllRetired { unsent, .. } | Error::Closed(unsent) => unsent,
+            Error::AllRetired { unsent, .. } | Error::Closed(unsent) | Error::Draining(unsent) => unsent,
             _ => Vec::new(),
         }
     }
@@ -101,6 +114,7 @@ impl fmt::Display for Error {
                 last.as_ref().map_or(Ok(()), |last| write!(f, "; last: {last}"))
             }
             Error::Closed(_) => f.write_str("the mailer is closed"),
+            Error::Draining(_) => f.write_str("the mailer is drained, and takes no messages"),
             Error::Host { name, problem } => write!(f, "host {name:?}: {problem}"),
             Error::Setting { name, problem } => write!(f, "{name}: {problem}"),
             Error::Tls { host, what, problem } => write!(f, "TLS of host {host:?}: {what}: {problem}"),
@@ -139,14 +153,14 @@ impl std::error::Error for Error {
     }
 }
 
-/// There is no room for the message, which is given back:
-/// [`Mailer::ready`](crate::Mailer::ready) waits for room.
+/// There is no room for the message, or none is taken, and it is given back:
+/// [`Mailer::ready`](crate::Mailer::ready) waits for room, and says what else it is.
 #[derive(Debug)]
 pub struct Full(pub Message);
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no room for the message, or the mailer is closed")
+        f.write_str("there is no room for the message, or the mailer is closed or drained")
     }
 }
 

@@ -114,7 +114,7 @@ pub use host::{Hello, Host, LaneId, Pipeline, UnknownLevel};
 pub use inquiry::Inquiry;
 pub use journal::JournalError;
 pub use limits::Rate;
-pub use mailer::{Mailer, MailerBuilder, Quit};
+pub use mailer::{Control, Mailer, MailerBuilder, Quit};
 pub use message::{Message, MessageId};
 pub use net_smtp::NetSmtp;
 pub use outcome::{Cause, ClientReason, Outcome, RecipientReport, RefusedBy, Report};

@@ -98,6 +98,20 @@ impl Bucket {
         Bucket { rate, tokens, at: now, begun: None }
     }
 
+    /// Another rate, or none, for what has one or none. What is missing to the next mail
+    /// stays so, as does what was saved up, as far as the new burst reaches; so no window
+    /// has more mails than the burst at its begin and what is gained in it. A warm-up
+    /// begins anew.
+    pub(crate) fn change(bucket: &mut Option<Bucket>, rate: Option<Rate>, now: Instant) {
+        *bucket = match (bucket.take(), rate) {
+            // More than the new burst is never counted.
+            (Some(old), Some(rate)) => {
+                Some(Bucket { rate, tokens: old.tokens_at(now), at: old.at.max(now), begun: None })
+            }
+            (_, rate) => rate.map(|rate| Bucket::new(rate, now)),
+        };
+    }
+
     /// How many mails may be begun now.
     pub(crate) fn left(&self, now: Instant) -> usize {
         // Never below zero, nor above a `u32`.
@@ -276,6 +290,87 @@ mod tests {
         bucket.take(1.0, start);
         // 10 s at 5.5 in the mean, and 10 s at 10.
         assert_eq!(bucket.left(start + 20 * SECOND), 155);
+    }
+
+    fn changed(from: Rate, to: Rate, taken: usize, after: Duration) -> (Bucket, Instant) {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(from, start);
+        bucket.take(taken as f64, start);
+        let mut bucket = Some(bucket);
+        Bucket::change(&mut bucket, Some(to), start + after);
+        (bucket.unwrap(), start + after)
+    }
+
+    #[test]
+    fn what_was_saved_up_is_cut_to_the_new_burst_and_not_filled_up() {
+        let rate = |burst| Rate::per_second(1.0).burst(burst);
+        for (from, to, taken, left) in [(10, 3, 0, 3), (10, 3, 8, 2), (3, 10, 0, 3), (3, 10, 3, 0)] {
+            let (bucket, now) = changed(rate(from), rate(to), taken, Duration::ZERO);
+            assert_eq!(bucket.left(now), left, "{taken} of {from}, then {to}");
+            assert_eq!(bucket.left(now + 3600 * SECOND), to as usize);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_to_the_next_mail_is_gained_at_the_new_rate() {
+        let (slow, fast) = (Rate::per_second(0.1).burst(1), Rate::per_second(10.0).burst(1));
+        let next = |bucket: &Bucket, now| bucket.next_at(now).unwrap() - now;
+        // Half a mail is there.
+        let (bucket, now) = changed(slow, fast, 1, 5 * SECOND);
+        assert_eq!(next(&bucket, now), SECOND / 20);
+        let (bucket, now) = changed(fast, slow, 1, SECOND / 20);
+        assert_eq!(next(&bucket, now), 5 * SECOND);
+    }
+
+    #[test]
+    fn a_change_begins_the_warm_up_anew() {
+        let warm = Rate::per_second(10.0).burst(10).warm_up(100 * SECOND);
+        let (mut bucket, now) = changed(Rate::per_second(10.0).burst(10), warm, 2, Duration::ZERO);
+        assert_eq!(bucket.left(now), 1, "eight were saved up, and it begins with one");
+        bucket.take(1.0, now);
+        // 1 a second, and growing.
+        let next = bucket.next_at(now).unwrap() - now;
+        assert!(next > SECOND * 9 / 10 && next < SECOND, "{next:?}");
+        assert_eq!(bucket.left(now + 100 * SECOND), 10);
+    }
+
+    #[test]
+    fn a_limit_that_is_new_is_a_full_one_and_one_may_be_lifted() {
+        let now = Instant::now();
+        let mut bucket = None;
+        Bucket::change(&mut bucket, Some(Rate::per_second(1.0).burst(7)), now);
+        assert_eq!(bucket.as_ref().unwrap().left(now), 7);
+        Bucket::change(&mut bucket, None, now);
+        assert!(bucket.is_none());
+    }
+
+    #[test]
+    fn no_window_across_changes_has_more_than_the_greater_of_both_allow() {
+        let rates = [
+            Rate::per_second(10.0).burst(7),
+            Rate::per_second(3.0).burst(2),
+            Rate::per_second(8.0).burst(9).warm_up(SECOND),
+            Rate::per_second(0.7).burst(1),
+            Rate::per_second(10.0).burst(9),
+        ];
+        let start = Instant::now();
+        let (mut now, mut begun) = (start, Vec::new());
+        let mut bucket = Some(Bucket::new(rates[0], start));
+        for (rate, from) in rates.iter().cycle().take(40).zip(0..) {
+            Bucket::change(&mut bucket, Some(*rate), now);
+            let (own, end) = (bucket.as_mut().unwrap(), start + from * SECOND * 3 / 4);
+            while now < end {
+                match own.next_at(now) {
+                    Some(at) => now = at.min(end),
+                    None => {
+                        own.take(1.0, now);
+                        begun.push(now - start);
+                    }
+                }
+            }
+        }
+        assert!(begun.len() > 80, "{}", begun.len());
+        check_windows(&begun, 10.0, 9);
     }
 
     #[test]

@@ -4,18 +4,22 @@
 
 mod asking;
 mod builder;
+mod control;
 mod quit;
 mod watch;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use futures_lite::stream::{Stream, StreamExt};
 
 pub use builder::MailerBuilder;
+pub use control::Control;
+use control::is_flushed;
 pub use quit::Quit;
 use watch::Watch;
 
@@ -62,6 +66,7 @@ pub struct Mailer {
     sweep: Sweep,
     watch: Watch,
     progress: Progress,
+    control: Control,
     is_closed: bool,
     /// When a call wants to look again, whatever else is due.
     look_at: Option<Instant>,
@@ -87,7 +92,8 @@ impl Mailer {
     ///
     /// # Errors
     /// When every lane is retired or the mailer is closed; the error gives
-    /// back `message` and all others that had no final outcome.
+    /// back `message` and all others that had no final outcome. When it is
+    /// [drained](Control::drain); the error gives back `message`.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
         self.take_when_ready(message).await?;
         self.run_due().await
@@ -99,8 +105,9 @@ impl Mailer {
     /// # Errors
     /// Gives the message back when as many are held as all lanes may hold, or as many
     /// wait for the one host that it [may go to](Message::host) as that host's lanes may
-    /// hold, or the mailer is closed; [`Mailer::ready`] tells which.
+    /// hold, or the mailer is closed or drained; [`Mailer::ready`] tells which.
     pub fn try_send(&mut self, message: Message) -> Result<(), Full> {
+        self.obey();
         if self.is_closed || !self.coordinator.has_room_for(&message) {
             return Err(Full(message));
         }
@@ -110,7 +117,7 @@ impl Mailer {
     /// Runs batches that are due and waits until there is room for a message.
     ///
     /// # Errors
-    /// When every lane is retired or the mailer is closed.
+    /// When every lane is retired, or the mailer is closed or drained.
     pub async fn ready(&mut self) -> Result<(), Error> {
         loop {
             self.run_due().await?;
@@ -137,7 +144,7 @@ impl Mailer {
     {
         let mut messages = messages.into_iter();
         loop {
-            self.check_open()?;
+            self.until_taking().await?;
             // One look at the clock, when the first has come, for all that are at hand.
             let mut begun = None;
             while self.has_room() {
@@ -164,17 +171,22 @@ impl Mailer {
     where
         S: Stream<Item = Message> + Unpin,
     {
+        let control = self.control();
         loop {
-            self.check_open()?;
+            self.until_taking().await?;
             while self.has_room() {
                 match future::poll_once(messages.next()).await {
                     Some(Some(message)) => self.take(message, Instant::now())?,
                     Some(None) => return self.run_due().await,
                     None => {
                         self.run_due().await?;
-                        let next = async { Ok(messages.next().await) };
+                        let next = poll_fn(|cx| match control.is_draining() {
+                            true => Poll::Pending,
+                            false => messages.poll_next(cx).map(Ok),
+                        });
                         let idle = async { self.idle().await.map(|never| match never {}) };
-                        match future::or(next, idle).await? {
+                        // It is the mailer that hears of an order, and so it comes first.
+                        match future::or(idle, next).await? {
                             Some(message) => self.take_when_ready(message).await?,
                             None => return self.run_due().await,
                         }
@@ -186,17 +198,15 @@ impl Mailer {
     }
 
     /// Runs batches, short ones too, until no message is held but those that wait for
-    /// their [retry delay](MailerBuilder::retry_delay), and says how many do.
+    /// their [retry delay](MailerBuilder::retry_delay), and says how many do. In a
+    /// [pause](Control::pause) what is held waits for its end, and so does this.
     ///
     /// # Errors
     /// When every lane is retired: gives back what could not be sent.
     pub async fn flush(&mut self) -> Result<usize, Error> {
         self.check_open()?;
         self.expect_mails(true, false);
-        let is_done = |coordinator: &Coordinator, progress: &Progress| {
-            coordinator.open_mails() == coordinator.delayed() as u64 && !progress.batch_running
-        };
-        let flushed = self.drive(is_done).await;
+        let flushed = self.drive(is_flushed).await;
         self.coordinator.set_flushing(false);
         flushed.map(|()| self.coordinator.delayed())
     }
@@ -206,12 +216,14 @@ impl Mailer {
     /// by itself: wait for it together with whatever brings the next message.
     ///
     /// # Errors
-    /// When every lane is retired or the mailer is closed.
+    /// When every lane is retired, the mailer is closed, or it is
+    /// [drained](Control::drain) and all that was held is sent.
     pub async fn idle(&mut self) -> Result<Infallible, Error> {
-        self.check_open()?;
-        self.expect_mails(false, false);
-        self.drive(|_, _| false).await?;
-        Err(Error::Closed(Vec::new()))
+        loop {
+            self.until_taking().await?;
+            self.expect_mails(false, false);
+            self.drive(|coordinator, _| coordinator.is_draining()).await?;
+        }
     }
 
     // ---- connections ------------------------------------------------------
@@ -289,7 +301,8 @@ impl Mailer {
     /// Sends what is held, says QUIT on every session, and closes the mailer. Messages
     /// that wait for their [retry delay](MailerBuilder::retry_delay) are reported
     /// abandoned, with what their servers said last; [`Mailer::quit_with`] can wait
-    /// for them.
+    /// for them. In a [pause](Control::pause) what is held waits for its end, and so does
+    /// this.
     ///
     /// # Errors
     /// When every lane is retired before all is sent: gives back the rest.
@@ -374,7 +387,8 @@ impl Mailer {
         Ok(())
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&mut self) -> bool {
+        self.obey();
         self.coordinator.has_room() && !self.progress.is_retired()
     }
 
@@ -385,13 +399,12 @@ impl Mailer {
     async fn take_when_ready(&mut self, message: Message) -> Result<(), Error> {
         match self.make_room(Some(&message)).await {
             Ok(()) => self.take(message, Instant::now()),
-            Err(error) => Err(give_back(error, message)),
+            Err(error) => Err(error.with_unsent(message)),
         }
     }
 
     /// Makes room, for this message if it is known.
     async fn make_room(&mut self, message: Option<&Message>) -> Result<(), Error> {
-        self.check_open()?;
         let has_room = |coordinator: &Coordinator, progress: &Progress| {
             let has_room = match message {
                 Some(message) => coordinator.has_room_for(message),
@@ -399,11 +412,17 @@ impl Mailer {
             };
             has_room && !progress.is_retired()
         };
-        if has_room(&self.coordinator, &self.progress) {
-            return Ok(());
+        loop {
+            self.until_taking().await?;
+            if has_room(&self.coordinator, &self.progress) {
+                return Ok(());
+            }
+            self.expect_mails(false, false);
+            let is_done = |coordinator: &Coordinator, progress: &Progress| {
+                coordinator.is_draining() || has_room(coordinator, progress)
+            };
+            self.drive(is_done).await?;
         }
-        self.expect_mails(false, false);
-        self.drive(has_room).await
     }
 
     async fn run_due(&mut self) -> Result<(), Error> {
@@ -411,6 +430,7 @@ impl Mailer {
             let now = Instant::now();
             !coordinator.is_batch_due(now) && !coordinator.is_rest_due(now)
         };
+        self.obey();
         self.expect_mails(false, false);
         if is_done(&self.coordinator) {
             return Ok(());
@@ -419,12 +439,14 @@ impl Mailer {
     }
 
     /// Runs batches until there is room, or a lane waits for a message: the caller
-    /// has more at hand.
+    /// has more at hand. Ends when none is to be taken any more, too.
     async fn run_while_fed(&mut self) -> Result<(), Error> {
         self.expect_mails(false, true);
         let is_done = |coordinator: &Coordinator, progress: &Progress| {
             let has_room = coordinator.has_room() && !progress.is_retired();
-            progress.hungry > 0 || (has_room && !coordinator.is_batch_due(Instant::now()))
+            coordinator.is_draining()
+                || progress.hungry > 0
+                || (has_room && !coordinator.is_batch_due(Instant::now()))
         };
         let driven = self.drive_on(is_done).await;
         self.coordinator.set_feeding(false);
@@ -497,6 +519,7 @@ impl Mailer {
     }
 
     fn settle(&mut self) {
+        self.obey();
         self.progress = self.coordinator.settle(Instant::now(), &mut self.watch);
         self.sweep.settled();
         while let Some((host, lesson)) = self.coordinator.take_lesson() {
@@ -529,21 +552,6 @@ impl Mailer {
         self.settle();
         self.sweep.hang_up();
         Error::AllRetired { unsent, last: self.watch.last_trouble.clone() }
-    }
-}
-
-/// Adds a message that was never taken to those that an error gives back.
-fn give_back(error: Error, message: Message) -> Error {
-    match error {
-        Error::AllRetired { mut unsent, last } => {
-            unsent.push(message);
-            Error::AllRetired { unsent, last }
-        }
-        Error::Closed(mut unsent) => {
-            unsent.push(message);
-            Error::Closed(unsent)
-        }
-        error => error,
     }
 }
 

@@ -21,7 +21,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -69,6 +69,8 @@ pub(crate) struct Sweep {
     /// Every reply is read when it comes, and none in an order.
     listens_to_all: bool,
     flags: Arc<Flags>,
+    /// Somebody called from outside, which a settle has to look at.
+    is_called: bool,
     turns: Turns,
     journal: Arc<Journal>,
     /// A settle has been made since the last poll.
@@ -96,11 +98,13 @@ pub(crate) struct Sweep {
 impl Sweep {
     pub(crate) fn new(coordinator: &Coordinator, hosts: Vec<Reached>, journal: Arc<Journal>) -> Sweep {
         let count = coordinator.lanes().len();
-        let flags = Flags::new(count + hosts.len());
-        let slots = (0..count).map(|index| Slot::new(flags.waker(index))).collect();
+        // One for each host, one for calls from outside, and one for each lane.
+        let first = hosts.len() + 1;
+        let flags = Flags::new(first + count);
+        let slots = (0..count).map(|index| Slot::new(flags.waker(first + index))).collect();
         let link = |(index, host): (usize, Reached)| HostLink {
             name: host.settings.name.clone(),
-            names: Names::new(&host.settings.name, host.settings.port, flags.waker(count + index)),
+            names: Names::new(&host.settings.name, host.settings.port, flags.waker(index)),
             connector: host.connector,
             tls: host.tls,
         };
@@ -110,6 +114,7 @@ impl Sweep {
             pace: coordinator.pace(),
             listens_to_all: false,
             flags,
+            is_called: false,
             turns: Turns::new(count),
             journal,
             settled: true,
@@ -136,6 +141,16 @@ impl Sweep {
     /// Somebody wants to know when each reply came.
     pub(crate) fn listen_to_all(&mut self) {
         self.listens_to_all = true;
+    }
+
+    /// How many hosts there are.
+    pub(crate) fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Calls from outside: has the poll that waits, or else the next one, be ready.
+    pub(crate) fn caller(&self) -> Waker {
+        self.flags.waker(self.hosts.len())
     }
 
     /// Closes every connection.
@@ -165,7 +180,8 @@ impl Sweep {
         self.hosts.iter_mut().for_each(|host| host.names.forget());
     }
 
-    /// Moves bytes; ready when there is something to settle, or at `wake_at`.
+    /// Moves bytes; ready when there is something to settle, at `wake_at`, or when
+    /// somebody called.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -190,7 +206,8 @@ impl Sweep {
                 coordinator.has_looked(now);
             }
             self.read_in_order(coordinator, now);
-            if coordinator.is_step_over(now) || wake_at.is_some_and(|at| at <= now) {
+            let is_called = std::mem::take(&mut self.is_called);
+            if is_called || coordinator.is_step_over(now) || wake_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(());
             }
             let over_at = coordinator.step_over_at();
@@ -304,17 +321,19 @@ impl Sweep {
     fn serve_flags(&mut self, coordinator: &mut Coordinator, now: Instant) {
         let mut raised = std::mem::take(&mut self.raised);
         self.flags.take_raised(&mut raised);
-        for index in raised.drain(..) {
-            match coordinator.lane_mut(index) {
-                Some(lane) => {
-                    if let Some(slot) = self.slots.get_mut(index) {
-                        slot.listens = false;
-                    }
-                    self.serve(lane, index, now, false);
-                    self.note_deadline(lane, index);
-                    coordinator.moved(index);
-                }
-                None => self.serve_names(index - coordinator.lanes().len(), coordinator, now),
+        for flag in raised.drain(..) {
+            let Some(index) = flag.checked_sub(self.hosts.len() + 1) else {
+                self.is_called |= flag == self.hosts.len();
+                self.serve_names(flag, coordinator, now);
+                continue;
+            };
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.listens = false;
+            }
+            if let Some(lane) = coordinator.lane_mut(index) {
+                self.serve(lane, index, now, false);
+                self.note_deadline(lane, index);
+                coordinator.moved(index);
             }
         }
         self.raised = raised;

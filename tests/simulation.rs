@@ -18,6 +18,7 @@ mod simulation {
     pub mod faults;
     pub mod logins;
     pub mod model;
+    pub mod orders;
     pub mod peer;
     pub mod plan;
     pub mod scribe;

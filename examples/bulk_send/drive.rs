@@ -15,8 +15,8 @@ use smol::stream::StreamExt;
 use smtp_bulk::envelope::AddressError;
 use smtp_bulk::sink::{Builder, Extension, Keep, Sink};
 use smtp_bulk::{
-    Body, Content, Credentials, Envelope, Error, Event, ForwardPath, Host, Mailer, Message, MessageId, Rate,
-    Report, ReversePath, Summary, Timeouts, Verdict,
+    Body, Content, Control, Credentials, Envelope, Error, Event, ForwardPath, Host, Mailer, Message,
+    MessageId, Rate, Report, ReversePath, Summary, Timeouts, Verdict,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -180,8 +180,9 @@ async fn send_all(
     if let Err(error) = lock(book).begin() {
         return (Counters::default(), Err(Stop::Settings(error.to_string())));
     }
-    let fed = future::or(feed(args, &mut mailer, source, mails, book), interrupted(&mut signals)).await;
-    let sent = finish(&mut mailer, fed, &mut signals, progress).await;
+    let stopping = stop_by_signals(mailer.control(), &mut signals, progress);
+    // The one that tells the user comes first, because the other may never have to wait.
+    let sent = future::or(stopping, send(args, &mut mailer, source, mails, book)).await;
     let summary = mailer.summary();
     let warnings = useless_hosts(&summary, &lock(&troubles));
     (Counters { requeued: summary.requeued, batches: summary.batches, warnings }, sent)
@@ -219,29 +220,30 @@ async fn interrupted<T>(signals: &mut Signals) -> Result<T, Stop> {
     }
 }
 
-/// Sends what was taken, however the feeding ended, unless no mail can be sent any more. The first
-/// signal, here or before, says only that this has begun: a mail cut off is a mail in doubt. The
-/// next one ends it at once.
-async fn finish(
+/// The first signal has no mail taken any more: a mail cut off is a mail in doubt. The next one ends
+/// the run at once, by what is awaited beside it being dropped.
+async fn stop_by_signals(control: Control, signals: &mut Signals, progress: &Progress) -> Result<(), Stop> {
+    if signals.next().await.is_some() {
+        progress.aside(|| drop(writeln!(io::stderr(), "bulk_send: {FINISHING}")));
+        control.drain();
+    }
+    interrupted(signals).await
+}
+
+/// Hands over all mails and sends what was taken, however that ended, unless no mail can be sent any
+/// more.
+async fn send(
+    args: &Args,
     mailer: &mut Mailer,
-    fed: Result<(), Stop>,
-    signals: &mut Signals,
-    progress: &Progress,
+    source: &mut Source,
+    mails: &mut MailMaker,
+    book: &Book,
 ) -> Result<(), Stop> {
+    let fed = feed(args, mailer, source, mails, book).await;
     if let Err(Stop::Mailer(_) | Stop::Settings(_)) = fed {
         return fed;
     }
-    let is_interrupted = matches!(fed, Err(Stop::Interrupted));
-    let cut_off = async {
-        if !is_interrupted {
-            signals.next().await;
-        }
-        progress.aside(|| drop(writeln!(io::stderr(), "bulk_send: {FINISHING}")));
-        interrupted(signals).await
-    };
-    let quitting = async { mailer.quit().await.map(drop).map_err(stop) };
-    // The one that tells the user comes first, because the other may never have to wait.
-    let quit = future::or(cut_off, quitting).await;
+    let quit = mailer.quit().await.map(drop).map_err(stop);
     fed.and(quit)
 }
 
@@ -336,6 +338,7 @@ fn stop(error: Error) -> Stop {
         return Stop::Settings(error.to_string());
     }
     Stop::Mailer(match error {
+        Error::Draining(_) => return Stop::Interrupted,
         Error::AllRetired { last: Some(last), .. } => format!("no server is left to send to: {last}"),
         Error::AllRetired { last: None, .. } => "no server is left to send to".to_owned(),
         other => other.to_string(),

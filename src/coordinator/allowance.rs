@@ -87,17 +87,36 @@ impl Allowance {
     pub(super) fn new(hosts: &[Arc<HostSettings>], settings: &BatchSettings, now: Instant) -> Allowance {
         let all = Buckets::new(settings.total_rate, settings.total_byte_rate, now);
         let of = |host: &Arc<HostSettings>| Buckets::new(host.rate, host.byte_rate, now);
-        let hosts_left: Vec<Buckets> = hosts.iter().map(of).collect();
+        let rates = hosts.iter().map(of).collect();
         let mut shares = Vec::new();
         if hosts.iter().any(|host| host.weight.is_some()) {
             let share =
                 |host: &Arc<HostSettings>| Share { weight: host.weight.unwrap_or(1).into(), given: 0.0 };
             shares.extend(hosts.iter().map(share));
         }
-        let each = || hosts_left.iter().chain([&all]);
-        let has_rates = each().any(|one| one.mails.is_some() || one.octets.is_some());
-        let counts_octets = each().any(|one| one.octets.is_some());
-        Allowance { hosts: hosts_left, all, shares, has_rates, counts_octets }
+        let mut allowance = Allowance { hosts: rates, all, shares, has_rates: false, counts_octets: false };
+        allowance.has_changed();
+        allowance
+    }
+
+    /// Another rate for a host; `false` when there is no such host.
+    pub(super) fn set_rate(&mut self, host: u32, rate: Option<Rate>, now: Instant) -> bool {
+        let Some(buckets) = self.hosts.get_mut(host as usize) else { return false };
+        Bucket::change(&mut buckets.mails, rate, now);
+        self.has_changed();
+        true
+    }
+
+    /// The same over all.
+    pub(super) fn set_total_rate(&mut self, rate: Option<Rate>, now: Instant) {
+        Bucket::change(&mut self.all.mails, rate, now);
+        self.has_changed();
+    }
+
+    fn has_changed(&mut self) {
+        let each = || self.hosts.iter().chain([&self.all]);
+        self.counts_octets = each().any(|one| one.octets.is_some());
+        self.has_rates = self.counts_octets || each().any(|one| one.mails.is_some());
     }
 
     /// Whether anything is limited.

@@ -61,7 +61,7 @@ impl Coordinator {
     /// Whether a batch is to begin, by what lanes have room for that are free, or will be
     /// as soon as they are opened for it.
     pub(super) fn is_batch_wanted(&self, now: Instant) -> bool {
-        let is_held_up = self.desk.batch_running || self.is_restart_due() || self.closing;
+        let is_held_up = self.desk.batch_running || self.is_restart_due() || self.closing || self.paused;
         if is_held_up || self.desk.backlog.len() <= self.waiting || self.muster.sum().all_room() == 0 {
             return false;
         }
@@ -77,7 +77,8 @@ impl Coordinator {
 
     fn is_worth_a_deal(&self, prospect: Prospect) -> bool {
         let Prospect { room, mails, is_pressing } = prospect;
-        let is_enough = mails >= room || is_pressing || self.flushing || self.desk.settings.pace.is_free();
+        let is_free = self.desk.settings.pace.is_free();
+        let is_enough = mails >= room || is_pressing || self.flushing || self.draining || is_free;
         mails > 0 && room > 0 && is_enough
     }
 
@@ -89,7 +90,7 @@ impl Coordinator {
     /// so only where all others are as far, and nothing is to be restarted: no
     /// server is left waiting for what another one does.
     pub(super) fn goes_hungry(&self, survey: &Survey, now: Instant) -> bool {
-        if !self.feeding || !survey.has(Is::Poised) || !self.desk.has_room() || !self.may_overlap(survey) {
+        if !self.feeding || !survey.has(Is::Poised) || !self.has_room() || !self.may_overlap(survey) {
             return false;
         }
         let prospect = self.prospect(For::Free, now);
@@ -97,7 +98,7 @@ impl Coordinator {
     }
 
     fn may_overlap(&self, survey: &Survey) -> bool {
-        !survey.has(Is::Busy) && !self.closing && !self.is_restart_due()
+        !survey.has(Is::Busy) && !self.closing && !self.paused && !self.is_restart_due()
     }
 
     pub(super) fn is_restart_due(&self) -> bool {

@@ -7,6 +7,7 @@ mod asking;
 mod auth;
 mod bound;
 mod chunks;
+mod control;
 mod data;
 mod dealing;
 mod doubt;

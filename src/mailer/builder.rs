@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Mailer, Watch};
+use super::{Control, Mailer, Watch};
 use crate::auth::Credentials;
 use crate::callbacks::Callbacks;
 use crate::coordinator::{BatchSettings, Coordinator, MAX_LANES};
@@ -377,7 +377,8 @@ impl MailerBuilder {
         }
         let mut watch = Watch { callbacks: self.callbacks, journal, last_trouble: None };
         let progress = coordinator.settle(Instant::now(), &mut watch);
-        Ok(Mailer { coordinator, sweep, watch, progress, is_closed: false, look_at: None })
+        let control = Control::new(&sweep);
+        Ok(Mailer { coordinator, sweep, watch, progress, control, is_closed: false, look_at: None })
     }
 
     fn default_of(mut self, set: impl FnOnce(Host) -> Host) -> MailerBuilder {

@@ -31,11 +31,12 @@ struct HostLogin {
     /// How often the account was changed.
     changes: u32,
     known: Known,
-    /// Nobody tries before, as the last try came to nothing; `true` when that
-    /// is for sure.
-    put_off: Option<(Duration, bool)>,
-    /// Tries in a row that came to nothing, or a few more.
+    /// How long nobody tries, as the last try came to nothing: at the most, and for
+    /// sure.
+    put_off: Option<(Duration, Duration)>,
+    /// Tries in a row that came to nothing, or a few more, and those for sure.
     failures: u32,
+    sure_failures: u32,
     /// A token was refused, and the next one has not been accepted.
     renews: bool,
     /// They were refused in the last settle, whatever came behind that.
@@ -160,7 +161,7 @@ impl Logins {
                 Known::Accepted => {}
                 // What was put off may be tried now, if that is what is known.
                 Known::Vague => {
-                    host.put_off = host.put_off.map(|(until, _)| (until, false));
+                    host.put_off = host.put_off.map(|(until, _)| (until, Duration::ZERO));
                     host.told = host.told.map(|(changes, _)| (changes, false));
                 }
                 Known::Nothing | Known::Refused => {
@@ -341,7 +342,7 @@ impl Logins {
                 assert!(!account.doubts, "lane {index} is in, and does not believe it: {attempt:?}");
                 if is_latest && host.known != Known::Refused {
                     (host.known, host.renews) = (Known::Accepted, false);
-                    (host.put_off, host.failures) = (None, 0);
+                    (host.put_off, host.failures, host.sure_failures) = (None, 0, 0);
                 }
             }
             (Some(EventKind::AuthFail), refusal) => {
@@ -370,10 +371,12 @@ impl Logins {
                 assert!(!is_odd, "lane {index} takes {refusal:?} for its own misfortune: {attempt:?}");
                 let is_news = host.known == Known::Vague || host.put_off.is_none();
                 if is_latest && host.known != Known::Accepted && is_news {
-                    host.failures += 1;
-                    let wait = doubled(&self.settings[own.host], host.failures);
                     let surely = host.known == Known::Nothing && !own.is_silent;
-                    host.put_off = Some((now + wait, surely));
+                    host.failures += 1;
+                    host.sure_failures += u32::from(surely);
+                    let until = |failures| now + doubled(&self.settings[own.host], failures);
+                    let sure = if surely { until(host.sure_failures) } else { Duration::ZERO };
+                    host.put_off = Some((until(host.failures), sure));
                     host.is_news = surely;
                 }
             }
@@ -410,13 +413,14 @@ impl Logins {
             return;
         }
         let account = host.account.unwrap_or_else(|| panic!("lane {index} has nothing to log in with"));
-        let is_early = host.put_off.is_some_and(|(until, surely)| surely && now < until);
+        let is_early = host.put_off.is_some_and(|(_, sure)| now < sure);
         assert!(host.known != Known::Refused, "lane {index} says what was refused");
         assert!(host.known == Known::Accepted || !is_early, "lane {index} tries before its time");
         let (changes, renews) = (host.changes, host.renews);
         let connection = lane.connection();
         self.check_turn(index, number, lanes);
-        self.hosts[number].put_off.take_if(|(until, _)| *until <= now);
+        let is_over = |(until, sure): &mut (Duration, Duration)| *until <= now || !sure.is_zero();
+        self.hosts[number].put_off.take_if(is_over);
         self.lanes[index].attempt = Some(Attempt { connection, changes, account, renews, named: Vec::new() });
     }
 

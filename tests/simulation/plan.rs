@@ -16,6 +16,7 @@ use smtp_bulk::{
 };
 
 use super::accounts::Account;
+use super::orders::{self, Order};
 use crate::mended::mended;
 
 /// What servers say to parameters that they do not know.
@@ -157,6 +158,7 @@ pub struct Plan {
     /// What every server always says to one command.
     pub always: Option<(Step, u16)>,
     pub calls: Vec<(Duration, Call)>,
+    pub orders: Vec<(Duration, Order)>,
     /// How often the caller restarts when all lanes are retired.
     pub revivals: u32,
     /// All that may be authenticated with, and which one each host begins with.
@@ -173,7 +175,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Doors, flights, paces and rests have sources of chance of their own, so that a
+    /// Doors, flights, paces, rests and orders have sources of chance of their own, so that a
     /// world without them is the same as it was before there were any.
     pub fn draw(
         random: &mut Rng,
@@ -181,6 +183,7 @@ impl Plan {
         flights: &mut Rng,
         paces: &mut Rng,
         rests: &mut Rng,
+        orders: &mut Rng,
         epoch: Instant,
     ) -> Plan {
         let mut plan = Plan::draw_open(random, epoch);
@@ -207,6 +210,7 @@ impl Plan {
         if rests.u8(0..3) > 0 {
             plan.rest(rests);
         }
+        plan.orders = orders::draw(orders, plan.hosts.len() as u32);
         plan
     }
 
@@ -245,6 +249,7 @@ impl Plan {
             opinion: if faultless { Opinion::default() } else { opinion(random) },
             always: (!faultless && random.u8(0..12) == 0).then(|| stubbornness(random)),
             calls: if faultless { Vec::new() } else { calls(random, lanes as usize) },
+            orders: Vec::new(),
             revivals: random.u32(0..3),
             accounts: Vec::new(),
             own: vec![None; host_count],
@@ -390,7 +395,7 @@ fn limit(random: &mut Rng, host: &mut HostSettings) {
     host.max_connection_age = (random.u8(0..8) == 0).then(|| Duration::from_millis(random.u64(1..20_000)));
 }
 
-fn rate(random: &mut Rng) -> Rate {
+pub fn rate(random: &mut Rng) -> Rate {
     let rate = Rate::per_second(0.2 + 20.0 * random.f64()).burst(random.u32(1..6));
     if random.bool() { rate } else { rate.warm_up(Duration::from_millis(random.u64(1..20_000))) }
 }

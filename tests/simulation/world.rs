@@ -9,12 +9,13 @@ use fastrand::Rng;
 use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress, Standing};
 use smtp_bulk::host::{HostSettings, SHORTEST_QUIET};
 use smtp_bulk::session::MailTag;
-use smtp_bulk::{Failure, Message, Pace, Rate, Step};
+use smtp_bulk::{Failure, Message, Pace, Step};
 
 use super::callbacks::{Callbacks, Misstep, Panicked};
 use super::effects::Effects;
 use super::faults::Scene;
 use super::logins::Logins;
+use super::orders::Standings;
 use super::plan::{Call, MailPlan, Odds, Opinion, Plan};
 use super::truth::{Place, Truth};
 use super::wire::Wire;
@@ -55,9 +56,8 @@ pub struct World {
     faultless: bool,
     abandons: bool,
     most_delayed: Option<usize>,
-    /// The limits of each host and, last, of all; and when how many mails were begun.
-    rates: Vec<Option<Rate>>,
-    begun: Vec<Vec<(Duration, u32)>>,
+    /// What is ordered while all goes on, and the rates.
+    orders: Standings,
     flies: bool,
     feeds: bool,
     epoch: Instant,
@@ -111,12 +111,14 @@ impl World {
         let mut flights = Rng::with_seed(seed.rotate_left(32) ^ 0x0066_6c69_6573);
         let mut paces = Rng::with_seed(seed.rotate_left(16) ^ 0x0070_6163_6573);
         let mut rests = Rng::with_seed(seed.rotate_left(48) ^ 0x0072_6573_7473);
-        let plan = Plan::draw(&mut random, &mut doors, &mut flights, &mut paces, &mut rests, epoch);
+        let mut orders = Rng::with_seed(seed.rotate_left(24) ^ 0x006f_7264_6572);
+        let plan =
+            Plan::draw(&mut random, &mut doors, &mut flights, &mut paces, &mut rests, &mut orders, epoch);
         let settings = plan.settings;
         let mut truth = Truth::new(&plan.mails, &settings, trace);
         truth.note(|| format!("seed {seed}\n{:#?}\n{:?}\n{settings:?}", plan.odds, plan.opinion));
         truth.note(|| format!("always {:?}, calls {:?}\n{:?}", plan.always, plan.calls, plan.hosts));
-        truth.note(|| format!("{:?}, of hosts {:?}", plan.accounts, plan.own));
+        truth.note(|| format!("{:?}, of hosts {:?}; orders {:?}", plan.accounts, plan.own, plan.orders));
         truth.trace = trace;
         let hosts = plan.hosts.clone();
         let mut logins = Logins::new(plan.accounts, &plan.own, &hosts);
@@ -146,8 +148,10 @@ impl World {
             revivals: plan.revivals,
             faultless: plan.faultless,
             abandons: plan.abandons,
-            rates: hosts.iter().map(|host| host.rate).chain([settings.total_rate]).collect(),
-            begun: vec![Vec::new(); hosts.len() + 1],
+            orders: Standings::new(
+                plan.orders,
+                hosts.iter().map(|host| host.rate).chain([settings.total_rate]),
+            ),
             most_delayed: if settings.retry_delay.is_zero() { Some(0) } else { settings.max_delayed },
             flies: plan.flies,
             feeds: plan.feeds,
@@ -211,6 +215,14 @@ impl World {
                 }
                 Call::Authenticate(account) => self.authenticate(account),
             }
+        }
+        let (now, is_leaving) = (self.now, self.phase == Phase::Leaving);
+        while !is_leaving && let Some(order) = self.orders.obey_next(&mut self.coordinator, now, self.epoch) {
+            self.truth.note(|| format!("{now:?} order {order:?}"));
+            self.settle_wanted = true;
+        }
+        if self.orders.is_drained_for_good() {
+            self.next_mail = self.mails.len();
         }
         while self.has_mail_at_hand() && self.coordinator.has_room() {
             self.send_next();
@@ -295,7 +307,8 @@ impl World {
             self.give_up();
             self.settle_wanted = true;
         } else if all_sent && self.phase == Phase::Sending && self.calls.is_empty() {
-            self.coordinator.set_flushing(true);
+            // A drain has short batches sent without that.
+            self.coordinator.set_flushing(!self.orders.is_drained_for_good());
             self.phase = Phase::Flushing;
             self.settle_wanted = true;
         }
@@ -410,7 +423,9 @@ impl World {
     }
 
     fn jump(&mut self) {
+        self.orders.check_still(self.coordinator.lanes());
         let mut due: Vec<Duration> = Vec::new();
+        due.extend(self.orders.next_at().filter(|_| self.phase != Phase::Leaving));
         due.extend(self.calls.first().map(|(at, _)| *at));
         if self.phase == Phase::Sending && self.coordinator.has_room() && self.next_mail < self.mails.len() {
             due.push(self.next_mail_at);
@@ -489,12 +504,14 @@ impl World {
         self.logins.after_settle(lanes, self.now);
         self.effects.after_settle(lanes, &progress, &self.logins, batches, self.now);
         // A mail that a rate holds back is at hand, too.
-        let is_held_back = self.rates.iter().any(Option::is_some) && self.coordinator.backlog() > 0;
+        let is_held_back = self.orders.has_rates() && self.coordinator.backlog() > 0;
         let has_mail_at_hand = (self.feeds && self.phase == Phase::Sending) || is_held_back;
         self.effects.check_rest(lanes, &progress, has_mail_at_hand);
         if progress.hungry == 0 {
             check_quiet(lanes, now);
         }
+        let is_held_up = self.orders.is_paused || self.orders.is_draining;
+        assert!(progress.hungry == 0 || !is_held_up, "a server waits for mails that will not come");
         // A lane that is taken out of the batch may have been the last one
         // that the others waited for: that is seen at the next settle.
         // So is that a lane has nothing to log in with, which it learns as it
@@ -506,10 +523,7 @@ impl World {
         for ((lane, wire), latest) in lanes.iter().zip(&mut self.wires).zip(latest) {
             let dealt = lane.latest_mail().0.wrapping_sub(latest.0);
             if dealt > 0 {
-                let host = lane.id().host as usize;
-                let all = self.begun.len() - 1;
-                self.begun[host].push((self.now, dealt));
-                self.begun[all].push((self.now, dealt));
+                self.orders.begins(lane.id().host as usize, dealt, self.now);
             }
             if lane.held() > 0 && (new_batch || dealt > 0) {
                 wire.flights = 0;
@@ -543,22 +557,6 @@ impl World {
         });
     }
 
-    /// In no window are more mails begun than burst + rate × its length.
-    fn check_rates(&self) {
-        for (begun, rate) in self.begun.iter().zip(&self.rates) {
-            let Some(rate) = rate else { continue };
-            let (per_second, burst) = (rate.mails_per_second(), f64::from(rate.most_at_once()));
-            for (first, (from, _)) in begun.iter().enumerate() {
-                let mut count = 0;
-                for (to, mails) in begun.iter().skip(first) {
-                    count += mails;
-                    let most = burst + per_second * (*to - *from).as_secs_f64();
-                    assert!(f64::from(count) <= most + 0.01, "{count} mails in {:?}: {rate:?}", *to - *from);
-                }
-            }
-        }
-    }
-
     // ---- the end ----------------------------------------------------------
 
     fn audit(mut self) -> Effort {
@@ -580,7 +578,7 @@ impl World {
             wire.hang_up(&mut scene);
             quits += wire.quits;
         }
-        self.check_rates();
+        self.orders.check_rates();
         self.truth.audit(self.faultless);
         let summary = self.coordinator.summary(self.instant());
         self.truth.audit_counts(&summary);

@@ -8,6 +8,7 @@ mod calls;
 #[path = "../support/certs.rs"]
 mod certs;
 mod contents;
+mod control;
 mod debug;
 mod delays;
 mod faults;
