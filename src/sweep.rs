@@ -223,8 +223,18 @@ impl Sweep {
 
     // ---- the beginning of a step ------------------------------------------
 
+    /// There are so many lanes now.
+    fn grow(&mut self, lanes: usize) {
+        for index in self.slots.len()..lanes {
+            self.flags.add();
+            self.turns.add();
+            self.slots.push(Slot::new(self.flags.waker(self.hosts.len() + 1 + index)));
+        }
+    }
+
     /// Makes and closes connections as the lanes wish, and writes all flights.
     fn begin(&mut self, coordinator: &mut Coordinator, now: Instant) {
+        self.grow(coordinator.lanes().len());
         let mut stirred = std::mem::take(&mut self.stirred);
         coordinator.take_stirred(&mut stirred);
         if !self.pace.is_free() {

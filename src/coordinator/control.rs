@@ -1,10 +1,12 @@
 //! What the caller orders while all goes on: to deal no mails for a while, to take no
-//! more, and other rates. Each order is a flag or a number that the next settle looks
+//! more, other rates, and another number of threads. Each order is a flag or a number that the next settle looks
 //! at; what is under way takes no notice of it.
 
 use std::time::Instant;
 
-use super::Coordinator;
+use super::lane::Lane;
+use super::{Coordinator, MAX_LANES};
+use crate::host::LaneId;
 use crate::limits::Rate;
 
 impl Coordinator {
@@ -35,5 +37,23 @@ impl Coordinator {
     /// The same for the rate over all hosts.
     pub fn set_total_rate(&mut self, rate: Option<Rate>, now: Instant) {
         self.allowance.set_total_rate(rate, now);
+    }
+
+    /// Another number of threads for the host at this position, at least one; `false`
+    /// when there is none. There are new lanes for more than it ever had, as far as there
+    /// may be ([`MAX_LANES`]); where there are to be fewer, those that have nothing to do
+    /// give up their connections.
+    pub fn set_threads(&mut self, host: u32, threads: u32, now: Instant) -> bool {
+        let Some(settings) = self.desk.set_threads(host, threads.max(1)) else { return false };
+        let known = self.muster.host(host as usize).lanes;
+        let (known, room) = (u32::try_from(known).unwrap_or(u32::MAX), MAX_LANES - self.lanes.len());
+        for thread in (known..threads).take(room) {
+            let id = LaneId { host, thread };
+            self.lanes.push(Lane::new(id, settings.clone(), now));
+            self.muster.add(host as usize);
+        }
+        let sums = self.muster.hosts().iter().zip(&self.desk.health);
+        self.is_narrowed = sums.into_iter().any(|(sum, health)| sum.lanes > health.threads as usize);
+        true
     }
 }

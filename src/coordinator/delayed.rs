@@ -37,6 +37,11 @@ impl Delayed {
         self.waiting.len()
     }
 
+    /// No more than so many may wait from now on; those that do are left alone.
+    pub(super) fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// When the first of them is to be tried again.
     pub(super) fn due(&self) -> Option<Instant> {
         self.waiting.front().map(|waiting| waiting.until)

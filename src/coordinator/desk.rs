@@ -87,11 +87,10 @@ impl Default for BatchSettings {
     }
 }
 
-/// How many mails of the backlog are for so many lanes of the host: where lanes take the
-/// next mail by themselves, there are some to be taken.
-fn capacity(host: &HostSettings, threads: u32, is_free: bool) -> usize {
-    let held = threads as usize * host.most_held();
-    held + if is_free { held.div_ceil(4) } else { 0 }
+/// How many mails there is room for where lanes hold so many: where these take the next
+/// mail by themselves, there are some to be taken.
+fn capacity(held: usize, pace: Pace) -> usize {
+    held + if pace.is_free() { held.div_ceil(4) } else { 0 }
 }
 
 /// What is left of a mail when it leaves with a report.
@@ -127,8 +126,8 @@ pub(super) struct Desk {
     pub(super) delayed: Delayed,
     /// How many mails may be held, those that are bound to a host and wait for it excepted.
     capacity: usize,
-    /// How many of those may wait for each host.
-    capacities: Vec<usize>,
+    /// How many mails the lanes of each host may hold.
+    held: Vec<usize>,
     /// The host of the last one that was taken, where that was one too many.
     door: Option<usize>,
     ledger: Ledger,
@@ -171,9 +170,8 @@ impl Desk {
         let named =
             |host: &Arc<HostSettings>| HostSummary { name: host.name.clone(), ..HostSummary::default() };
         let summary = Summary { hosts: hosts.iter().map(named).collect(), ..Summary::default() };
-        let is_free = settings.pace.is_free();
-        let capacities: Vec<usize> = hosts.iter().map(|host| capacity(host, host.threads, is_free)).collect();
-        let capacity = capacities.iter().sum();
+        let held: Vec<usize> = hosts.iter().map(|host| host.threads as usize * host.most_held()).collect();
+        let capacity = capacity(held.iter().sum(), settings.pace);
         Desk {
             random: fastrand::Rng::with_seed(settings.seed),
             now,
@@ -181,7 +179,7 @@ impl Desk {
             settings,
             backlog: Backlog::new(capacity, hosts.len()),
             capacity,
-            capacities,
+            held,
             door: None,
             ledger: Ledger::default(),
             hosts: names,
@@ -229,9 +227,20 @@ impl Desk {
         self.backlog.of(host) >= self.capacity_of(host)
     }
 
+    /// The host has another number of lanes.
+    pub(super) fn make_room(&mut self, host: usize, settings: &HostSettings, threads: u32) {
+        if let Some(held) = self.held.get_mut(host) {
+            *held = threads as usize * settings.most_held();
+        }
+        self.capacity = capacity(self.held.iter().sum(), self.settings.pace);
+        if self.settings.max_delayed.is_none() {
+            self.delayed.set_most(self.capacity);
+        }
+    }
+
     fn capacity_of(&self, host: usize) -> usize {
         // What is for no host does not stay.
-        self.capacities.get(host).copied().unwrap_or(usize::MAX)
+        self.held.get(host).map_or(usize::MAX, |held| capacity(*held, self.settings.pace))
     }
 
     pub(super) fn take(&mut self, message: Message, now: Instant) {

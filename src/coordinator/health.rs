@@ -143,6 +143,15 @@ impl Desk {
         self.learn(host, Health::close);
     }
 
+    /// The host is to have so many lanes in use; gives its settings, if there is one.
+    pub(super) fn set_threads(&mut self, host: u32, threads: u32) -> Option<Arc<HostSettings>> {
+        let health = self.health.get_mut(host as usize)?;
+        health.threads = threads;
+        let settings = Arc::clone(&health.host);
+        self.make_room(host as usize, &settings, threads);
+        Some(settings)
+    }
+
     /// A lane of the host holds a mail more, or one less.
     pub(super) fn count_held(&mut self, lane: LaneId, is_more: bool) {
         if let Some(health) = self.health.get_mut(lane.host as usize) {

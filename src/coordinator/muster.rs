@@ -266,6 +266,17 @@ impl Muster {
         }
     }
 
+    /// There is one lane more, of this host.
+    pub(super) fn add(&mut self, host: usize) {
+        let place = self.shares.len();
+        self.shares.push(Share::default());
+        self.hosts.get_mut(host).into_iter().for_each(|sum| sum.lanes += 1);
+        for marks in [&mut self.moved, &mut self.changed, &mut self.stirred] {
+            marks.is_marked.push(false);
+            marks.mark(place);
+        }
+    }
+
     /// What all add up to, as of the last survey.
     pub(super) fn sum(&self) -> &Survey {
         &self.sum

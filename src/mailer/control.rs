@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::Mailer;
 use crate::coordinator::{Coordinator, Progress};
 use crate::error::Error;
-use crate::host::LaneId;
+use crate::host::{LaneId, MAX_THREADS};
 use crate::limits::Rate;
 use crate::sweep::Sweep;
 
@@ -82,14 +82,16 @@ struct Wishes {
 enum Order {
     HostRate(u32, Option<Rate>),
     TotalRate(Option<Rate>),
+    Threads(u32, u32),
 }
 
 impl Order {
     fn is_about_the_same(&self, other: &Order) -> bool {
         match (self, other) {
-            (Order::HostRate(one, _), Order::HostRate(other, _)) => one == other,
+            (Order::HostRate(one, _), Order::HostRate(other, _))
+            | (Order::Threads(one, _), Order::Threads(other, _)) => one == other,
             (Order::TotalRate(_), Order::TotalRate(_)) => true,
-            (Order::HostRate(..) | Order::TotalRate(_), _) => false,
+            (Order::HostRate(..) | Order::TotalRate(_) | Order::Threads(..), _) => false,
         }
     }
 }
@@ -157,9 +159,7 @@ impl Control {
     /// When there is no such host, or this can be no rate.
     pub fn set_rate(&self, host: u32, rate: Option<Rate>) -> Result<(), Error> {
         self.check(rate, "set_rate")?;
-        if host >= self.shared.hosts {
-            return Err(Error::NoSuchLane(LaneId { host, thread: 0 }));
-        }
+        self.check_host(host)?;
         self.order(Order::HostRate(host, rate));
         Ok(())
     }
@@ -174,7 +174,34 @@ impl Control {
         Ok(())
     }
 
+    // ---- threads ----------------------------------------------------------
+
+    /// Changes the number of [threads](crate::Host::threads) of a host, by its position.
+    /// Lanes that are to go finish what they hold, and say QUIT; those that come are
+    /// opened at once. A lane that is not wanted any more is
+    /// [`Standing::Benched`](crate::Standing::Benched), keeps its memory, and comes back
+    /// when there are to be more again, or when another one of its host is retired. How
+    /// many messages are held follows. Descriptors are not checked: where they run out,
+    /// openings wait.
+    ///
+    /// # Errors
+    /// When there is no such host, or there are none or more than [`MAX_THREADS`].
+    pub fn set_threads(&self, host: u32, threads: u32) -> Result<(), Error> {
+        self.check_host(host)?;
+        if threads == 0 || threads > MAX_THREADS {
+            let problem = "there must be 1 to 100000 threads";
+            return Err(Error::Setting { name: "set_threads", problem });
+        }
+        self.order(Order::Threads(host, threads));
+        Ok(())
+    }
+
     // ---- inside -----------------------------------------------------------
+
+    fn check_host(&self, host: u32) -> Result<(), Error> {
+        let is_known = host < self.shared.hosts;
+        if is_known { Ok(()) } else { Err(Error::NoSuchLane(LaneId { host, thread: 0 })) }
+    }
 
     fn check(&self, rate: Option<Rate>, name: &'static str) -> Result<(), Error> {
         let problem = rate.and_then(Rate::problem);
@@ -221,8 +248,8 @@ impl fmt::Debug for Control {
 }
 
 impl Mailer {
-    /// A handle to pause, resume and drain this mailer, and to change its rates, while
-    /// its calls run.
+    /// A handle to pause, resume and drain this mailer, and to change its rates and
+    /// threads, while its calls run.
     pub fn control(&self) -> Control {
         self.control.clone()
     }
@@ -238,6 +265,7 @@ impl Mailer {
                 // That there is such a host was checked.
                 Order::HostRate(host, rate) => drop(self.coordinator.set_rate(host, rate, now)),
                 Order::TotalRate(rate) => self.coordinator.set_total_rate(rate, now),
+                Order::Threads(host, threads) => drop(self.coordinator.set_threads(host, threads, now)),
             }
         }
     }

@@ -28,6 +28,11 @@ impl Flags {
         Arc::new(Flags { inner: Mutex::new(inner) })
     }
 
+    /// One more, which is lowered, and is the last one.
+    pub(super) fn add(&self) {
+        self.lock().is_raised.push(false);
+    }
+
     /// A waker that raises the flag number `index`.
     pub(super) fn waker(self: &Arc<Flags>, index: usize) -> Waker {
         Waker::from(Arc::new(Flag { index, flags: Arc::clone(self) }))

@@ -30,6 +30,11 @@ impl Turns {
         Turns { is_waiting: vec![false; lanes], ..Turns::default() }
     }
 
+    /// There is one lane more.
+    pub(super) fn add(&mut self) {
+        self.is_waiting.push(false);
+    }
+
     /// Whether this lane's handshake may begin; else it is called later.
     pub(super) fn take(&mut self, lane: usize, now: Instant) -> bool {
         if self.is_free(now) {

@@ -496,3 +496,27 @@ fn an_order_wakes_the_task_that_the_mailer_was_moved_to() {
     });
     assert_eq!(moved.join().unwrap().mails.delivered, 1);
 }
+
+// ---- threads --------------------------------------------------------------------
+
+#[test]
+fn threads_come_and_go_while_mails_are_sent() {
+    for pace in PACES {
+        let (sink, log) = (sink(|sink| sink), Arc::new(Log::default()));
+        let hosts = builder(&log).host(host(&sink).threads(2)).pace(pace);
+        let mut mailer = run(hosts.connect()).unwrap();
+        let control = mailer.control();
+        let up = |mailer: &Mailer| mailer.hosts().map(|host| host.connected).sum::<usize>();
+        for (threads, mails) in [(6, 0..300), (1, 300..400), (9, 400..700)] {
+            control.set_threads(0, threads).unwrap();
+            run(mailer.send_all(mails.map(mail))).unwrap();
+            run(mailer.flush()).unwrap();
+            assert!(up(&mailer) <= threads as usize, "{pace:?} {threads}");
+        }
+        let used = mailer.lanes().filter(|lane| lane.bytes > 1_000).count();
+        assert_eq!((used, mailer.lanes().count()), (9, 9), "{pace:?}");
+        let summary = run(mailer.quit()).unwrap();
+        assert_eq!((summary.mails.delivered, sink.counts().mails), (700, 700), "{pace:?}");
+        assert!(control.set_threads(1, 2).is_err() && control.set_threads(0, 0).is_err());
+    }
+}

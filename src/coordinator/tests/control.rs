@@ -1,6 +1,7 @@
 //! What is ordered from outside while all goes on: pauses, drains and other rates.
 
 use super::*;
+use crate::host::LaneId;
 use crate::inquiry::Inquiry;
 use crate::limits::Rate;
 
@@ -337,4 +338,81 @@ fn without_its_rate_a_host_has_all_that_is_held_at_once() {
         script.run();
         assert_eq!(script.outcomes().len() as u64, mails, "{pace:?}");
     }
+}
+
+// ---- threads --------------------------------------------------------------------
+
+fn up(script: &Script) -> Vec<LaneId> {
+    let mut up: Vec<_> = script.lanes().filter(|lane| lane.link() == Link::Up).map(Lane::id).collect();
+    up.sort_unstable();
+    up
+}
+
+#[test]
+fn more_threads_are_lanes_that_are_opened_and_dealt_mails() {
+    for pace in PACES {
+        let mut script = Script::with(&[1, 1], settings(|all| all.pace = pace), |_| {});
+        script.open();
+        assert!(script.coordinator.set_threads(0, 3, script.now));
+        assert!(!script.coordinator.set_threads(2, 3, script.now), "there is no such host");
+        script.run();
+        assert_eq!(up(&script), [lane(0, 0), lane(0, 1), lane(0, 2), lane(1, 0)], "{pace:?}");
+        let mails = fill(&mut script);
+        assert_eq!(mails, if pace.is_free() { 5 } else { 4 }, "{pace:?}: there is room for them");
+        script.finish();
+        assert_eq!(script.outcomes().len() as u64, mails);
+        let used: std::collections::BTreeSet<_> =
+            script.notes.told.iter().filter_map(|told| told.lane).collect();
+        assert_eq!(used.len(), 4, "{pace:?}");
+    }
+}
+
+#[test]
+fn fewer_threads_finish_what_they_hold_and_say_quit() {
+    for pace in PACES {
+        let mut script = Script::with(&[4], settings(|all| all.pace = pace), |_| {});
+        script.open();
+        (1..=4).for_each(|id| script.take(mail(id)));
+        script.settle();
+        assert!(script.coordinator.set_threads(0, 1, script.now));
+        script.settle();
+        assert_eq!(up(&script).len(), 4, "{pace:?}: they hold mails");
+        script.run();
+        assert_eq!((script.outcomes().len(), up(&script)), (4, vec![lane(0, 0)]), "{pace:?}");
+        let quits = script.wire.iter().filter(|line| line.contains("QUIT")).count();
+        assert_eq!((quits, script.notes.seen.iter().filter(|seen| seen.kind.is_trouble()).count()), (3, 0));
+        assert!(script.progress.wake_at.is_none() && !script.progress.is_retired());
+        let mails = fill(&mut script);
+        assert!(mails <= 2, "{pace:?}: there is less room");
+        script.coordinator.set_threads(0, 4, script.now);
+        script.run();
+        assert_eq!(up(&script).len(), 4, "{pace:?}: they come back");
+        script.finish();
+        assert_eq!(script.outcomes().len() as u64, 4 + mails);
+    }
+}
+
+#[test]
+fn a_lane_that_is_retired_leaves_its_place_to_one_that_had_to_go() {
+    let mut script = Script::new(&[2]);
+    script.open();
+    script.coordinator.set_threads(0, 1, script.now);
+    script.run();
+    assert_eq!(up(&script), [lane(0, 0)]);
+    script.serve(once("MAIL", Does::Close));
+    script.decide(|event| if event.lane.thread == 0 { Verdict::RETIRE } else { Verdict::DEFAULT });
+    script.take(mail(1));
+    script.finish();
+    assert_eq!((up(&script), script.outcomes()), (vec![lane(0, 1)], vec![(1, "delivered", 2)]));
+}
+
+#[test]
+fn threads_that_are_being_opened_are_given_up_at_once() {
+    let mut script = Script::new(&[3]);
+    script.stuck = vec![lane(0, 1), lane(0, 2)];
+    script.run();
+    script.coordinator.set_threads(0, 1, script.now);
+    script.run();
+    assert!(script.lanes().skip(1).all(|lane| lane.link() == Link::Down));
+    assert_eq!((script.progress.untried, script.progress.connected), (0, 1));
 }

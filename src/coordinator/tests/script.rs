@@ -162,6 +162,7 @@ impl Script {
     /// Moves all bytes that can be moved.
     pub fn sweep(&mut self) {
         let Script { now, coordinator, stuck, midst, rule, servers, wire, .. } = self;
+        servers.resize_with(coordinator.lanes().len(), Server::default);
         for (lane, server) in coordinator.lanes_mut().iter_mut().zip(servers) {
             if stuck.contains(&lane.id()) {
                 continue;
