@@ -81,8 +81,9 @@ impl Handler for Watch {
     }
     fn host_changed(&mut self, change: &HostChange<'_>) {
         match change.news {
-            HostNews::Slowed { .. } | HostNews::Rests { .. } => log::warn!("{change}"),
-            _ => log::info!("{change}"),
+            HostNews::Slowed { .. } => log::warn!("{change}"),
+            // Why it rests has been told as it happened.
+            HostNews::Rests { .. } | HostNews::Recovered | HostNews::Back => log::info!("{change}"),
         }
         self.callbacks.host_changed(change);
     }

@@ -12,6 +12,7 @@ mod control;
 mod debug;
 mod delays;
 mod faults;
+mod health;
 mod hosts;
 mod idle;
 mod lines;

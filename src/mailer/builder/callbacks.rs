@@ -45,7 +45,8 @@ impl MailerBuilder {
 
     /// Is told when a host is slowed down, or rests, and when it does no more: see
     /// [`Host::auto_throttle`](crate::Host::auto_throttle) and
-    /// [`Host::circuit_breaker`](crate::Host::circuit_breaker).
+    /// [`Host::circuit_breaker`](crate::Host::circuit_breaker). The log says the same, that
+    /// a host is slowed down at the level `warn`, and the rest at `info`.
     ///
     /// ```
     /// let builder = smtp_bulk::Mailer::builder().on_host_change(|change| eprintln!("{change}"));
