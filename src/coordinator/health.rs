@@ -82,6 +82,11 @@ impl Health {
         self.rests_until(now).into_iter().chain(self.throttle.paused_until(now)).max()
     }
 
+    /// Mails that its lanes hold.
+    pub(super) fn held(&self) -> usize {
+        self.held as usize
+    }
+
     /// How many mails it is given at a time, where it was slowed down.
     pub(super) fn at_a_time(&self) -> Option<u32> {
         self.throttle.at_a_time()

@@ -384,7 +384,9 @@ impl Coordinator {
             host.add(&Share::of(lane));
         }
         let is_known = |at: Instant| self.muster.noop_at.is_some_and(|bound| bound <= at);
-        hosts == self.muster.hosts
+        let are_counted = hosts.iter().zip(&self.desk.health).all(|(sum, health)| sum.held == health.held());
+        are_counted
+            && hosts == self.muster.hosts
             && sum == self.muster.sum
             && self.lanes.iter().filter_map(Lane::quiet_until).all(is_known)
     }
