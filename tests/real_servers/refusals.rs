@@ -3,8 +3,10 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use smtp_bulk::{EventKind, Host, Pipeline, Step, Summary};
+use smtp_bulk::{Backoff, EventKind, Host, HostNews, Pipeline, Step, Summary};
 
 use crate::dovecot::Dovecot;
 use crate::exim::Exim;
@@ -88,6 +90,38 @@ fn refusals_of_exim_touch_no_other_mail_of_the_flight() {
     for way in TOGETHER {
         check_refusals(&server, server.open, way);
         check_refusals(&server, server.bare, way);
+    }
+}
+
+/// A server that puts everything off for a while is given less, is told nobody's mail twice, and has all
+/// of its sessions again when it takes mail as before.
+fn check_throttle(server: &impl Store, port: u16) {
+    let letters: Vec<Letter> = (0..1_000)
+        .map(|id| if id < 60 { Letter::plain(id).to(&["defer"]) } else { Letter::plain(id) })
+        .collect();
+    let (log, news) = (Log::default(), Arc::new(Mutex::new(Vec::new())));
+    let heard = Arc::clone(&news);
+    let brief = Backoff { base: Duration::from_millis(5), max: Duration::from_millis(20) };
+    let builder = support::builder(&log)
+        .host(host(port, (Pipeline::Envelope, 1)).threads(20).backoff(brief))
+        .max_attempts(1)
+        .on_host_change(move |change| heard.lock().unwrap().push(change.news));
+    let summary = send_and_quit(builder, letters.iter().map(Letter::message));
+    assert_eq!((summary.mails.delivered, summary.mails.abandoned), (940, 60), "{summary}");
+    let news = news.lock().unwrap();
+    assert!(matches!(news[0], HostNews::Slowed { mails: 10, .. }), "{news:?}");
+    assert_eq!(news.last(), Some(&HostNews::Recovered));
+    assert_eq!(summary.hosts[0].connections, 20, "none was closed for it: {:?}", log.trouble());
+    check_stored(&letters, is_taken, server.take_stored());
+}
+
+#[test]
+fn postfix_and_exim_are_given_less_while_they_put_mails_off() {
+    if let Some(server) = postfix() {
+        check_throttle(&server, server.open);
+    }
+    if let Some(server) = Exim::start() {
+        check_throttle(&server, server.open);
     }
 }
 
