@@ -50,6 +50,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use allowance::Allowance;
+pub use allowance::Limited;
 pub use asking::NoReply;
 use barrier::Barrier;
 use dealing::MOST_PATIENCE;
@@ -417,7 +418,7 @@ impl Coordinator {
     /// the panic goes on when all is settled.
     pub fn settle<H: Handler + ?Sized>(&mut self, now: Instant, handler: &mut H) -> Progress {
         self.desk.now = now;
-        self.desk.release_delayed();
+        self.desk.release_delayed(handler);
         self.judge_moved(now, handler);
         self.end_standstill(now, handler);
         self.waiting = 0;

@@ -22,10 +22,10 @@ pub enum HostNews {
     Rests {
         /// For how long; then one lane tries.
         time: Duration,
-        /// How often its lanes have failed in a row, with no mail finished between.
+        /// How often its lanes have failed in a row, with no mail answered between.
         failures: u32,
     },
-    /// A mail was finished after that: all lanes are used again.
+    /// It has answered a mail after that, or you open lanes of it anew: all are used again.
     Back,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for HostChange<'_> {
             HostNews::Rests { time, failures } => {
                 write!(f, " has failed {failures} times in a row: it rests for {time:?}")
             }
-            HostNews::Back => f.write_str(" has finished a mail again, and all its lanes are used"),
+            HostNews::Back => f.write_str(" does not rest any more, and all its lanes are used again"),
         }
     }
 }

@@ -130,7 +130,8 @@ impl Mailer {
     }
 
     /// Takes all messages of an iterator, with back-pressure: the next one is
-    /// asked for when there is room for it. At level 2 without CHUNKING
+    /// asked for when there is room for it. One for a [host](Message::host) of its own
+    /// that has no room is taken as well, and the next one is asked for when it has. At level 2 without CHUNKING
     /// ([`Pipeline::Full`](crate::Pipeline::Full)) that is faster than
     /// [`Mailer::send`] in a loop, as the next message is at hand when a lane can
     /// send its envelope.

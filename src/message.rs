@@ -107,10 +107,13 @@ impl Message {
 
     /// The message goes to this host alone, by its position among those that the builder
     /// was given ([`LaneId::host`](crate::LaneId::host)): it waits for a lane of that host,
-    /// and holds up no message for another one. While the host
-    /// [rests](crate::Host::circuit_breaker) it waits as one that was put off, within
-    /// [`MailerBuilder::max_delayed`](crate::MailerBuilder::max_delayed); when no lane of
-    /// the host is left, or there is no such host, it is reported abandoned at once
+    /// in a queue of its own, and holds up no message for another one that was taken. While
+    /// the host [rests](crate::Host::circuit_breaker) and another one is at work, it waits
+    /// as one that was put off, within
+    /// [`MailerBuilder::max_delayed`](crate::MailerBuilder::max_delayed), and beyond that
+    /// it is reported abandoned, so that your own queue can keep it: set that bound to
+    /// what you want to be held through an outage. When no lane of the host is left, or
+    /// there is no such host, it is reported abandoned at once
     /// ([`Cause::NoLane`](crate::Cause::NoLane)).
     ///
     /// ```

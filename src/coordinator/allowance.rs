@@ -10,6 +10,15 @@ use super::mail::Mail;
 use crate::host::HostSettings;
 use crate::limits::{Bucket, Rate};
 
+/// What a rate is of: so many of the host at this position, or of all hosts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limited {
+    /// Mails that are begun.
+    Mails(Option<u32>),
+    /// Octets that are sent.
+    Octets(Option<u32>),
+}
+
 /// What is left of the rates of one host, or of all.
 #[derive(Debug, Default)]
 struct Buckets {
@@ -99,18 +108,21 @@ impl Allowance {
         allowance
     }
 
-    /// Another rate for a host; `false` when there is no such host.
-    pub(super) fn set_rate(&mut self, host: u32, rate: Option<Rate>, now: Instant) -> bool {
-        let Some(buckets) = self.hosts.get_mut(host as usize) else { return false };
-        Bucket::change(&mut buckets.mails, rate, now);
+    /// Another rate for a host, or over all; `false` when there is no such host.
+    pub(super) fn set_rate(&mut self, of: Limited, rate: Option<Rate>, now: Instant) -> bool {
+        let (host, counts_octets) = match of {
+            Limited::Mails(host) => (host, false),
+            Limited::Octets(host) => (host, true),
+        };
+        let buckets = match host {
+            Some(host) => self.hosts.get_mut(host as usize),
+            None => Some(&mut self.all),
+        };
+        let Some(buckets) = buckets else { return false };
+        let bucket = if counts_octets { &mut buckets.octets } else { &mut buckets.mails };
+        Bucket::change(bucket, rate, now);
         self.has_changed();
         true
-    }
-
-    /// The same over all.
-    pub(super) fn set_total_rate(&mut self, rate: Option<Rate>, now: Instant) {
-        Bucket::change(&mut self.all.mails, rate, now);
-        self.has_changed();
     }
 
     fn has_changed(&mut self) {

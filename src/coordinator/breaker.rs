@@ -1,5 +1,5 @@
 //! A host whose lanes fail rests: a circuit breaker. As long as it rests none of its
-//! lanes is opened, or given a mail; then one is, and when a mail of it is finished the
+//! lanes is opened, or given a mail; then one is, and when a mail of it is answered the
 //! others are again. Where it fails, the others fail with it, and the host rests for
 //! longer.
 
@@ -13,7 +13,7 @@ use crate::timeouts::after;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Failures in a row, with no mail finished between.
+    /// Failures in a row, with no mail answered between.
     failures: u32,
     /// How often it has rested in a row.
     rests: u32,
@@ -78,7 +78,7 @@ impl Breaker {
         self.news.take()
     }
 
-    /// A mail was finished, or the caller wants to try again; says whether that ends a
+    /// A mail was answered, or the caller wants to try again; says whether that ends a
     /// rest.
     pub(super) fn close(&mut self) -> bool {
         let was_open = self.is_open();

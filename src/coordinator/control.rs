@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::allowance::Limited;
 use super::lane::Lane;
 use super::{Coordinator, MAX_LANES};
 use crate::host::LaneId;
@@ -28,15 +29,10 @@ impl Coordinator {
         self.draining
     }
 
-    /// Another rate for the host at this position; `false` when there is none. What was
+    /// Another rate of a host, or over all; `false` when there is no such host. What was
     /// saved up is cut to the new burst, and a warm-up begins anew.
-    pub fn set_rate(&mut self, host: u32, rate: Option<Rate>, now: Instant) -> bool {
-        self.allowance.set_rate(host, rate, now)
-    }
-
-    /// The same for the rate over all hosts.
-    pub fn set_total_rate(&mut self, rate: Option<Rate>, now: Instant) {
-        self.allowance.set_total_rate(rate, now);
+    pub fn set_rate(&mut self, of: Limited, rate: Option<Rate>, now: Instant) -> bool {
+        self.allowance.set_rate(of, rate, now)
     }
 
     /// Another number of threads for the host at this position, at least one; `false`

@@ -7,7 +7,7 @@ use super::Coordinator;
 use super::judge::Judge;
 use super::lane::{Lane, Standing};
 use super::mail::Mail;
-use super::muster::{Is, Survey};
+use super::muster::{HostSum, Is, Survey};
 use super::prospect::{For, Prospect};
 use crate::event::{Handler, SessionVerdict};
 use crate::host::LaneId;
@@ -161,7 +161,7 @@ impl Coordinator {
         }
         if self.allowance.has_weights() {
             let hosts = self.muster.hosts();
-            self.allowance.level(|host| hosts.get(host).is_some_and(|sum| sum.active > 0));
+            self.allowance.level(|host| hosts.get(host).is_some_and(HostSum::is_in_use));
         }
         if self.desk.settings.pace.is_free() {
             self.desk.summary.batches += dealt as u64;
@@ -181,7 +181,9 @@ impl Coordinator {
         let is_limited = self.allowance.is_limited() || self.are_places_few();
         let mut left = is_limited.then(|| self.left(For::Free, self.dealable(), now));
         for place in self.in_turn(free) {
-            let Some(lane) = self.change(place).filter(|lane| lane.is_free()) else { continue };
+            // One that is too old finishes what it has, and is opened anew.
+            let is_fit = |lane: &&mut Lane| lane.is_free() && !(lane.is_poised && lane.is_aged(now));
+            let Some(lane) = self.change(place).filter(is_fit) else { continue };
             let (host, depth) = (lane.id.host, lane.depth());
             lane.share = left.as_mut().map_or(depth, |left| left.grant(host, depth));
         }

@@ -62,6 +62,11 @@ impl Delayed {
         self.bound > 0
     }
 
+    /// How many of them are bound to this host.
+    pub(super) fn of(&self, host: u32) -> usize {
+        self.waiting.iter().filter(|waiting| waiting.mail.message.bound_to() == Some(host)).count()
+    }
+
     /// The first of them that is bound to this host.
     fn pop_of(&mut self, host: u32) -> Option<Mail> {
         let place = self.waiting.iter().position(|waiting| waiting.mail.message.bound_to() == Some(host))?;
@@ -110,22 +115,28 @@ impl Desk {
         if self.delayed.is_full() {
             return self.abandon(mail, cause, handler);
         }
+        // When it expires it is of no use to wait.
+        let until = mail.message.expiry().map_or(until, |expiry| until.min(expiry));
         self.delayed.put(Waiting { mail, until, cause: cause.clone() });
         false
     }
 
     /// Gives up all that are bound to this host, of which no lane is left.
     pub(super) fn abandon_bound(&mut self, host: usize, handler: &mut (impl Handler + ?Sized)) {
-        let position = u32::try_from(host).unwrap_or(u32::MAX);
-        while let Some(mail) = self.backlog.pop_of(host).or_else(|| self.delayed.pop_of(position)) {
+        while let Some(mail) = self.backlog.pop_of(host) {
+            self.abandon(mail, &Cause::NoLane, handler);
+        }
+        let position = u32::try_from(host).ok().filter(|_| host < self.backlog.nowhere());
+        while let Some(mail) = position.and_then(|position| self.delayed.pop_of(position)) {
             self.abandon(mail, &Cause::NoLane, handler);
         }
     }
 
     /// Those that have waited for long enough are to be dealt.
-    pub(super) fn release_delayed(&mut self) {
+    pub(super) fn release_delayed(&mut self, handler: &mut (impl Handler + ?Sized)) {
         while self.delayed.due().is_some_and(|at| at <= self.now) {
-            let Some(mut mail) = self.delayed.pop() else { return };
+            let Some(mail) = self.delayed.pop() else { return };
+            let Some(mut mail) = self.unless_expired(mail, self.now, handler) else { continue };
             mail.begin_round();
             self.keep(mail);
             self.waiting_since.get_or_insert(self.now);

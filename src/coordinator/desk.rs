@@ -248,7 +248,9 @@ impl Desk {
         self.summary.taken += 1;
         let host = message.bound_to().map(|host| host as usize);
         self.backlog.put(message);
-        self.door = host.filter(|host| self.backlog.of(*host) > self.capacity_of(*host));
+        if let Some(host) = host.filter(|host| self.backlog.of(*host) > self.capacity_of(*host)) {
+            self.door = Some(host);
+        }
         self.waiting_since.get_or_insert(now);
     }
 

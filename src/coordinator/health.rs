@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::health::{HostChange, HostNews};
 use crate::host::{HostSettings, LaneId};
 use crate::outcome::Cause;
+use crate::reply::ReplyCode;
 use crate::session::Step;
 
 /// See the module.
@@ -102,7 +103,7 @@ impl Health {
         self.throttle.is_on() || self.breaker.is_open()
     }
 
-    /// The caller wants to try again.
+    /// It works, or may.
     fn close(&mut self) -> Option<HostNews> {
         self.breaker.close().then_some(HostNews::Back)
     }
@@ -138,12 +139,7 @@ impl Desk {
         });
     }
 
-    /// A mail of the lane's host is finished.
-    pub(super) fn finished_on(&mut self, lane: LaneId) {
-        self.learn(lane.host, Health::close);
-    }
-
-    /// The caller opens lanes of the host anew.
+    /// The host has answered a mail, or the caller opens lanes of it anew.
     pub(super) fn wake_host(&mut self, host: u32) {
         self.learn(host, Health::close);
     }
@@ -178,10 +174,13 @@ impl Desk {
 }
 
 impl<H: Handler + ?Sized> Judge<'_, H> {
-    /// A mail has left the lane, by an answer of the server's or without one.
-    pub(super) fn note_parting(&mut self, mail: &Mail, is_answered: bool) {
+    /// A mail has left the lane, with what the server said of it last, if anything.
+    pub(super) fn note_parting(&mut self, mail: &Mail, code: Option<ReplyCode>) {
         self.desk.count_held(self.lane.id, false);
-        if is_answered {
+        if let Some(code) = code {
+            if !code.is_closing() {
+                self.desk.wake_host(self.lane.id.host);
+            }
             let was_put_off = match mail.put_off {
                 PutOff::No => false,
                 // Others of its recipients may have been accepted.
@@ -249,9 +248,17 @@ impl Coordinator {
         }
     }
 
-    /// Mails that are bound to a host do not wait for what may never come: while it rests
-    /// they wait as those that were put off, and they are abandoned when it has no lane
-    /// left, or there is no such host.
+    /// Whether another host could be given mails, which those of this one may not hold up.
+    fn is_other_at_work(&self, host: usize, now: Instant) -> bool {
+        let both = self.muster.hosts().iter().zip(&self.desk.health).enumerate();
+        both.filter(|(other, _)| *other != host)
+            .any(|(_, (sum, health))| sum.retired < sum.lanes && health.rests_until(now).is_none())
+    }
+
+    /// Mails that are bound to a host do not hold up others while they wait for what may
+    /// never come: while it rests, and another host is at work, they wait as those that
+    /// were put off. They are abandoned when it has no lane left, or there is no such
+    /// host.
     pub(super) fn look_after_bound<H: Handler + ?Sized>(
         &mut self,
         survey: &Survey,
@@ -270,7 +277,7 @@ impl Coordinator {
                 health.and_then(|health| Some((health.rests_until(now)?, health.breaker.cause()?.clone())));
             if sum.retired == sum.lanes && !are_all_retired && !self.is_restart_due() {
                 self.desk.abandon_bound(host, handler);
-            } else if let Some((until, failure)) = rests {
+            } else if let Some((until, failure)) = rests.filter(|_| self.is_other_at_work(host, now)) {
                 let cause = Cause::Failure(failure);
                 while let Some(mail) = self.desk.backlog.pop_of(host) {
                     self.desk.delay(mail, until, &cause, handler);

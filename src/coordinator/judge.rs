@@ -90,7 +90,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
             } else if self.lane.mails.front().is_some_and(|mail| mail.decided.is_some()) {
                 self.conclude_decided(tag);
             } else if let Some(mail) = self.lane.mails.pop_front() {
-                self.note_parting(&mail, false);
+                self.note_parting(&mail, None);
                 if quietly { self.desk.keep(mail) } else { self.desk.put_back(mail) }
             }
         }
@@ -312,7 +312,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
 
     fn conclude_decided(&mut self, tag: MailTag) {
         let Some(mut mail) = self.lane.take_mail(tag) else { return };
-        self.note_parting(&mail, true);
+        let code = mail.decided.as_ref().and_then(|decided| Some(decided.reply.as_ref()?.code()));
+        self.note_parting(&mail, code);
         let Some(decided) = mail.decided.take() else { return self.desk.put_back(mail) };
         let Decided { plan, verdict, step, reply, .. } = *decided;
         let must_count = self.must_count(verdict);
@@ -320,14 +321,8 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         self.note_fate(false);
         let fate = fate(&plan, verdict, reply.as_ref().map(|reply| reply.as_reply()), None, must_count);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
-            self.has_finished_one();
+            self.lane.setbacks = Setbacks::default();
         }
-    }
-
-    /// A mail is finished: the lane and its host are of use.
-    fn has_finished_one(&mut self) {
-        self.lane.setbacks = Setbacks::default();
-        self.desk.finished_on(self.lane.id);
     }
 
     /// Ends the attempt at a mail, by the reply that is judged or the failure.
@@ -337,12 +332,12 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         mail.last_step = Some(step);
         let is_taken = matches!(plan, Plan::Delivered | Plan::RefusedByClient(_) | Plan::InDoubt);
         self.note_fate(is_taken);
-        self.note_parting(&mail, self.lane.session.answer().is_some());
+        self.note_parting(&mail, self.lane.session.answer().map(|answer| answer.reply.code()));
         let reply = self.lane.session.answer().map(|answer| answer.reply);
         let failure = self.lane.session.failure();
         let fate = fate(&plan, verdict, reply, failure, must_count);
         if self.desk.conclude(mail, fate, &mut *self.handler) {
-            self.has_finished_one();
+            self.lane.setbacks = Setbacks::default();
         }
         self.lane.session.answer_judged();
     }

@@ -158,6 +158,11 @@ pub(super) struct HostSum {
 }
 
 impl HostSum {
+    /// Whether a lane of it is in use, with a connection or at rest.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.active > 0 || self.waking + self.asleep > 0
+    }
+
     fn add(&mut self, share: &Share) {
         self.each(share, |sum, more| *sum += more);
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::allowance::Left;
 use super::dealing::MOST_PATIENCE;
+use super::health::Health;
 use super::{Coordinator, earliest};
 use crate::timeouts::after;
 
@@ -96,7 +97,10 @@ impl Coordinator {
             at = earliest(at, self.allowance.next_at(host, now).into_iter().chain(rests).max());
         }
         if self.allowance.has_weights() {
-            at = earliest(at, Some(after(now, MOST_PATIENCE)));
+            // Until then others may wait for it.
+            let patience = |health: &Health| Some(after(health.heard_at?, MOST_PATIENCE));
+            let over = self.desk.health.iter().filter_map(patience).filter(|at| *at > now).min();
+            at = earliest(at, over);
         }
         at
     }

@@ -108,7 +108,8 @@ pub struct HostStatus<'a> {
     pub retired: usize,
     /// Mails that its lanes hold.
     pub mails: usize,
-    /// Mails that wait and may go to [no other host](crate::Message::host).
+    /// Mails that wait and may go to [no other host](crate::Message::host), those that
+    /// were put off among them.
     pub waiting: usize,
     /// How many mails its lanes are given at a time, where it was
     /// [slowed down](crate::Host::auto_throttle).
@@ -133,7 +134,7 @@ impl Coordinator {
             connected: sum.connected,
             retired: sum.retired,
             mails: sum.held,
-            waiting: self.desk.backlog.of(host as usize),
+            waiting: self.desk.backlog.of(host as usize) + self.desk.delayed.of(host),
             at_a_time: health.at_a_time(),
             idle_for: health.idle_until(now).map(|until| until.saturating_duration_since(now)),
             is_failing: health.is_failing(),

@@ -20,10 +20,15 @@ const ROUND: u32 = 20;
 const TOLERATED: u32 = 4;
 
 /// Whether the server wants to be given less: 421, 450, 451, 452, 454, or x.7.z of a
-/// refusal for the time being (RFC 3463 §3.8).
+/// refusal for the time being (RFC 3463 §3.8). What is about one address or mailbox
+/// (x.1.z, x.2.z: §3.2, §3.3) is not about the server.
 pub(super) fn asks_for_less(reply: Reply<'_>) -> bool {
-    let is_policy = reply.enhanced().is_some_and(|code| (code.class, code.subject) == (4, 7));
-    matches!(reply.code().as_u16(), 421 | 450 | 451 | 452 | 454) || is_policy
+    let about = reply.enhanced().map(|code| (code.class, code.subject));
+    match reply.code().as_u16() {
+        421 => true,
+        450 | 451 | 452 | 454 => !matches!(about, Some((4, 1 | 2))),
+        _ => about == Some((4, 7)),
+    }
 }
 
 /// What is different from now on.
@@ -104,7 +109,7 @@ impl Throttle {
             before if is_too_much => {
                 let mails = (before.unwrap_or(all).min(all) / 2).max(1);
                 self.most = Some(mails);
-                (before != self.most).then_some(Change::Less { mails, until: None })
+                (before != self.most && mails < all).then_some(Change::Less { mails, until: None })
             }
             Some(mails) => {
                 let more = mails.saturating_add((mails / 4).max(1));
@@ -163,7 +168,12 @@ mod tests {
         for text in ["421 x\r\n", "450 x\r\n", "451 x\r\n", "452 x\r\n", "454 x\r\n", "471 4.7.1 x\r\n"] {
             assert!(reply(text), "{text}");
         }
-        for text in ["250 x\r\n", "455 x\r\n", "550 5.7.1 x\r\n", "471 4.2.1 x\r\n"] {
+        for text in ["421 4.2.1 x\r\n", "452 4.3.1 x\r\n", "450 4.7.1 x\r\n"] {
+            assert!(reply(text), "{text}");
+        }
+        let mailboxes = ["452 4.2.2 full\r\n", "450 4.2.0 greylisted\r\n", "450 4.1.8 x\r\n"];
+        for text in ["250 x\r\n", "455 x\r\n", "550 5.7.1 x\r\n", "471 4.2.1 x\r\n"].iter().chain(&mailboxes)
+        {
             assert!(!reply(text), "{text}");
         }
     }
@@ -178,6 +188,15 @@ mod tests {
         host.answers(16, false, 0);
         host.answers(4, true, 0);
         assert_eq!((host.most(), host.changes.len()), (None, 0));
+    }
+
+    #[test]
+    fn who_has_one_lane_is_told_of_pauses_alone() {
+        let mut throttle = Throttle::default();
+        let (backoff, now) = (Backoff::default(), Instant::now());
+        let mut note = || throttle.note(true, (1, 0), &backoff, now);
+        assert!((0..20).all(|_| note().is_none()));
+        assert_eq!(note(), Some(Change::Less { mails: 1, until: Some(now + SECOND) }));
     }
 
     #[test]

@@ -41,7 +41,8 @@ impl Host {
     }
 
     /// Whether the host is given fewer mails at a time when it puts off too many: 421,
-    /// 450, 451, 452, 454 or x.7.z of a refusal for the time being (RFC 3463 §3.8).
+    /// 450, 451, 452, 454 or x.7.z of a refusal for the time being (RFC 3463 §3.8), but not
+    /// x.1.z or x.2.z, which are about one address or mailbox and not the server.
     ///
     /// Twenty mails make a round. Where a quarter of them or more were put off, the host
     /// is given half as many at a time, else a quarter more, until it is given as many as
@@ -56,11 +57,11 @@ impl Host {
         self
     }
 
-    /// After how many failures of its lanes in a row, with no mail finished between, the
+    /// After how many failures of its lanes in a row, with no mail answered between, the
     /// host rests: connections that were not made, while none of the host's stands, and
     /// those that were lost or late with a mail under way. As long as it rests no lane is
     /// opened or given a mail, and mails that are [bound](crate::Message::host) to it
-    /// wait; then one lane tries. When a mail of it is finished the others go on; where it
+    /// wait; then one lane tries. When a mail of it is answered the others go on; where it
     /// fails, the others fail with it, and the host rests for longer ([`Backoff`](crate::Backoff)).
     /// Other hosts go on. Each change is told: [`HostNews`](crate::HostNews). Default: as
     /// many as it has threads, and 5 at the least.

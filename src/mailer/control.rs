@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::Mailer;
-use crate::coordinator::{Coordinator, Progress};
+use crate::coordinator::{Coordinator, Limited, Progress};
 use crate::error::Error;
 use crate::host::{LaneId, MAX_THREADS};
 use crate::limits::Rate;
@@ -80,18 +80,16 @@ struct Wishes {
 /// A change that is made once.
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    HostRate(u32, Option<Rate>),
-    TotalRate(Option<Rate>),
+    Rate(Limited, Option<Rate>),
     Threads(u32, u32),
 }
 
 impl Order {
     fn is_about_the_same(&self, other: &Order) -> bool {
         match (self, other) {
-            (Order::HostRate(one, _), Order::HostRate(other, _))
-            | (Order::Threads(one, _), Order::Threads(other, _)) => one == other,
-            (Order::TotalRate(_), Order::TotalRate(_)) => true,
-            (Order::HostRate(..) | Order::TotalRate(_) | Order::Threads(..), _) => false,
+            (Order::Rate(one, _), Order::Rate(other, _)) => one == other,
+            (Order::Threads(one, _), Order::Threads(other, _)) => one == other,
+            (Order::Rate(..) | Order::Threads(..), _) => false,
         }
     }
 }
@@ -158,10 +156,8 @@ impl Control {
     /// # Errors
     /// When there is no such host, or this can be no rate.
     pub fn set_rate(&self, host: u32, rate: Option<Rate>) -> Result<(), Error> {
-        self.check(rate, "set_rate")?;
         self.check_host(host)?;
-        self.order(Order::HostRate(host, rate));
-        Ok(())
+        self.set(Limited::Mails(Some(host)), rate, "set_rate")
     }
 
     /// Changes the rate over all hosts in the same way.
@@ -169,9 +165,25 @@ impl Control {
     /// # Errors
     /// When this can be no rate.
     pub fn set_total_rate(&self, rate: Option<Rate>) -> Result<(), Error> {
-        self.check(rate, "set_total_rate")?;
-        self.order(Order::TotalRate(rate));
-        Ok(())
+        self.set(Limited::Mails(None), rate, "set_total_rate")
+    }
+
+    /// Changes how many octets are sent to a host in a time: see
+    /// [`Host::byte_rate`](crate::Host::byte_rate), and [`Control::set_rate`].
+    ///
+    /// # Errors
+    /// When there is no such host, or this can be no rate.
+    pub fn set_byte_rate(&self, host: u32, rate: Option<Rate>) -> Result<(), Error> {
+        self.check_host(host)?;
+        self.set(Limited::Octets(Some(host)), rate, "set_byte_rate")
+    }
+
+    /// Changes how many octets are sent to all hosts in a time in the same way.
+    ///
+    /// # Errors
+    /// When this can be no rate.
+    pub fn set_total_byte_rate(&self, rate: Option<Rate>) -> Result<(), Error> {
+        self.set(Limited::Octets(None), rate, "set_total_byte_rate")
     }
 
     // ---- threads ----------------------------------------------------------
@@ -203,9 +215,12 @@ impl Control {
         if is_known { Ok(()) } else { Err(Error::NoSuchLane(LaneId { host, thread: 0 })) }
     }
 
-    fn check(&self, rate: Option<Rate>, name: &'static str) -> Result<(), Error> {
-        let problem = rate.and_then(Rate::problem);
-        problem.map_or(Ok(()), |problem| Err(Error::Setting { name, problem }))
+    fn set(&self, of: Limited, rate: Option<Rate>, name: &'static str) -> Result<(), Error> {
+        if let Some(problem) = rate.and_then(Rate::problem) {
+            return Err(Error::Setting { name, problem });
+        }
+        self.order(Order::Rate(of, rate));
+        Ok(())
     }
 
     fn order(&self, order: Order) {
@@ -263,8 +278,7 @@ impl Mailer {
         for order in wishes.orders {
             match order {
                 // That there is such a host was checked.
-                Order::HostRate(host, rate) => drop(self.coordinator.set_rate(host, rate, now)),
-                Order::TotalRate(rate) => self.coordinator.set_total_rate(rate, now),
+                Order::Rate(of, rate) => drop(self.coordinator.set_rate(of, rate, now)),
                 Order::Threads(host, threads) => drop(self.coordinator.set_threads(host, threads, now)),
             }
         }
@@ -350,11 +364,15 @@ mod tests {
             control.set_total_rate((mails % 2 == 0).then(|| Rate::per_second(1.0))).unwrap();
         }
         let mut orders = control.news().unwrap().orders;
-        orders.sort_by_key(|order| if let Order::HostRate(host, _) = order { *host } else { u32::MAX });
+        orders.sort_by_key(|order| {
+            if let Order::Rate(Limited::Mails(Some(host)), _) = order { *host } else { u32::MAX }
+        });
         let rate = |mails: f64| Some(Rate::per_second(mails));
-        let [Order::HostRate(0, even), Order::HostRate(1, odd), Order::TotalRate(None)] = orders[..] else {
+        let [Order::Rate(first, even), Order::Rate(second, odd), Order::Rate(third, None)] = orders[..]
+        else {
             panic!("{orders:?}");
         };
+        assert_eq!([first, second, third], [Some(0), Some(1), None].map(Limited::Mails));
         assert_eq!((even, odd), (rate(998.0), rate(999.0)));
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use smtp_bulk::Rate;
-use smtp_bulk::coordinator::{Coordinator, Lane, Link, Standing};
+use smtp_bulk::coordinator::{Coordinator, Lane, Limited, Link, Standing};
 
 use super::plan::rate;
 
@@ -91,11 +91,11 @@ impl Standings {
             Order::Drain => (self.is_paused, self.is_draining) = (false, true),
             Order::HostRate(host, rate) => {
                 self.rates[host as usize].push((now, rate));
-                assert!(coordinator.set_rate(host, rate, epoch + now));
+                assert!(coordinator.set_rate(Limited::Mails(Some(host)), rate, epoch + now));
             }
             Order::TotalRate(rate) => {
                 self.rates.last_mut().expect("there is one").push((now, rate));
-                coordinator.set_total_rate(rate, epoch + now);
+                assert!(coordinator.set_rate(Limited::Mails(None), rate, epoch + now));
             }
         }
         coordinator.set_paused(self.is_paused);

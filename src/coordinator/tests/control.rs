@@ -1,6 +1,7 @@
 //! What is ordered from outside while all goes on: pauses, drains and other rates.
 
 use super::*;
+use crate::coordinator::Limited;
 use crate::host::LaneId;
 use crate::inquiry::Inquiry;
 use crate::limits::Rate;
@@ -311,15 +312,18 @@ fn another_rate_holds_from_the_next_settle_on() {
         let mut script = Script::with(&[1], settings, |host| host.rate = rate(1.0));
         script.open();
         assert_eq!(sent_within(&mut script, 10 * SECOND), 11, "{pace:?}");
-        assert!(script.coordinator.set_rate(0, rate(4.0), script.now));
+        assert!(script.coordinator.set_rate(Limited::Mails(Some(0)), rate(4.0), script.now));
         assert_eq!(sent_within(&mut script, 10 * SECOND), 40, "{pace:?}");
-        assert!(script.coordinator.set_rate(0, rate(0.5), script.now));
+        assert!(script.coordinator.set_rate(Limited::Mails(Some(0)), rate(0.5), script.now));
         assert_eq!(sent_within(&mut script, 10 * SECOND), 5, "{pace:?}");
-        script.coordinator.set_total_rate(rate(0.1), script.now);
+        script.coordinator.set_rate(Limited::Mails(None), rate(0.1), script.now);
         assert_eq!(sent_within(&mut script, 105 * SECOND), 11, "{pace:?}: a new limit begins with its burst");
-        script.coordinator.set_total_rate(None, script.now);
+        script.coordinator.set_rate(Limited::Mails(None), None, script.now);
         assert_eq!(sent_within(&mut script, 10 * SECOND), 6, "{pace:?}: one was saved up");
-        assert!(!script.coordinator.set_rate(1, None, script.now), "there is no such host");
+        assert!(
+            !script.coordinator.set_rate(Limited::Mails(Some(1)), None, script.now),
+            "there is no such host"
+        );
     }
 }
 
@@ -334,7 +338,7 @@ fn without_its_rate_a_host_has_all_that_is_held_at_once() {
         script.coordinator.set_flushing(true);
         script.run();
         assert_eq!(script.outcomes().len(), 1, "{pace:?}");
-        assert!(script.coordinator.set_rate(0, None, script.now));
+        assert!(script.coordinator.set_rate(Limited::Mails(Some(0)), None, script.now));
         script.run();
         assert_eq!(script.outcomes().len() as u64, mails, "{pace:?}");
     }
