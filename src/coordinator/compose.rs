@@ -36,7 +36,7 @@ impl<H: Handler + ?Sized> Judge<'_, H> {
         lane.part = self.desk.part();
         lane.dealt += 1;
         lane.begins_mail();
-        lane.has_kept_quiet = false;
+        (lane.has_kept_quiet, lane.is_woken) = (false, false);
         lane.mails.push_back(mail);
     }
 

@@ -112,7 +112,8 @@ pub struct Lane {
     pub(super) is_at_noop: bool,
     /// Its server has answered that, and it has done nothing else since.
     pub(super) has_kept_quiet: bool,
-    /// It is opened because there are mails, and had no connection before.
+    /// It was opened because there are mails, had no connection before, and has had none of
+    /// them.
     pub(super) is_woken: bool,
     /// It sits out, and has to authenticate when it goes on.
     pub(super) sits_outside: bool,

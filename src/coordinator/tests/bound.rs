@@ -212,3 +212,55 @@ fn at_rest_a_lane_of_its_host_is_opened_for_it() {
     assert!(opened.len() == 2 && opened.iter().all(|line| line.starts_with("1:")), "{opened:?}");
     assert_eq!(script.outcomes().len(), 2);
 }
+
+#[test]
+fn where_there_is_no_other_host_to_hold_up_it_waits_in_its_place() {
+    let mut script = Script::with(&[2], BatchSettings::default(), |host| host.circuit_breaker = Some(1));
+    script.open();
+    let is_down = Rc::new(Cell::new(true));
+    let down = Rc::clone(&is_down);
+    script.serve(move |asked| {
+        down.get().then_some(if asked.what == "connect" { Does::Refuse } else { Does::Close })
+    });
+    (1..=2).for_each(|id| script.take(for_host(id, 0)));
+    script.run();
+    assert_eq!((script.coordinator.delayed(), script.coordinator.backlog()), (0, 2));
+    assert!(!script.coordinator.has_room_for(&for_host(3, 0)), "who hands them over waits");
+    is_down.set(false);
+    script.finish();
+    assert_eq!(script.outcomes(), [(1, "delivered", 2), (2, "delivered", 2)]);
+}
+
+#[test]
+fn what_expires_while_its_host_rests_is_reported_then() {
+    let mut script = Script::with(&[1, 1], BatchSettings::default(), |host| {
+        host.circuit_breaker = Some(1);
+        host.backoff.base = 3600 * SECOND;
+        host.backoff.max = 3600 * SECOND;
+    });
+    script.open();
+    script.serve(|asked| (asked.lane.host == 0).then_some(Does::Close));
+    script.take(for_host(1, 0).expires(script.now + 10 * SECOND));
+    script.pass(9 * SECOND);
+    assert_eq!((script.coordinator.delayed(), script.outcomes().len()), (1, 0));
+    script.pass(SECOND);
+    assert_eq!(script.outcomes(), [(1, "abandoned", 1)]);
+    assert!(
+        script.notes.told[0].text.ends_with(&Cause::Expired.to_string()),
+        "{}",
+        script.notes.told[0].text
+    );
+}
+
+#[test]
+fn a_door_that_is_shut_for_one_host_is_not_opened_by_a_mail_for_another() {
+    let mut script = at_pace(&[1, 1], Pace::Free);
+    script.stuck = vec![lane(0, 0), lane(1, 0)];
+    for id in 1..=4 {
+        script.take(for_host(id, 0));
+        script.settle();
+    }
+    assert!(!script.coordinator.has_room());
+    script.take(for_host(5, 1));
+    assert!(!script.coordinator.has_room());
+}

@@ -214,3 +214,29 @@ fn the_caller_can_wake_it() {
     assert_eq!(script.outcomes().len(), 3);
     assert!(script.notes.seen.iter().any(|seen| seen.failure == Some(Failure::Closed)));
 }
+
+#[test]
+fn a_host_that_answers_is_not_one_that_fails_whatever_it_says() {
+    let (mut script, is_down) = failing(&[3], Pace::Lockstep);
+    is_down.set(true);
+    (1..=3).for_each(|id| script.take(mail(id)));
+    script.run();
+    assert!(matches!(script.notes.news[..], [(0, HostNews::Rests { .. })]), "{:?}", script.notes.news);
+    script.serve(when("MAIL", "451 later\r\n"));
+    script.coordinator.set_flushing(true);
+    script.pass(2 * SECOND);
+    assert_eq!(script.notes.news.last(), Some(&(0, HostNews::Back)));
+    assert!(script.lanes().all(|lane| lane.standing() == Standing::Active));
+}
+
+#[test]
+fn a_421_is_no_answer_that_ends_a_rest() {
+    let (mut script, is_down) = failing(&[3], Pace::Lockstep);
+    is_down.set(true);
+    (1..=3).for_each(|id| script.take(mail(id)));
+    script.run();
+    script.serve(when("MAIL", "421 closing\r\n"));
+    script.coordinator.set_flushing(true);
+    script.pass(4 * SECOND);
+    assert!(!script.notes.news.contains(&(0, HostNews::Back)), "{:?}", script.notes.news);
+}

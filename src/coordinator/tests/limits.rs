@@ -248,3 +248,29 @@ fn a_content_of_unknown_size_is_counted_when_it_was_sent() {
     let took = (script.now - begun).as_secs_f64();
     assert!((16.0..22.0).contains(&took), "two contents of 1,000 had to be waited for: {took} s");
 }
+
+#[test]
+fn a_connection_that_is_too_old_is_replaced_at_every_level_though_more_mails_are_at_hand() {
+    for (level, offers) in [(0, DOTS), (1, DOTS), (2, DOTS), (2, CHUNKS)] {
+        let change = move |host: &mut HostSettings| {
+            host.pipeline = Pipeline::from_level(level).unwrap();
+            host.max_connection_age = Some(10 * SECOND);
+        };
+        let mut script = Script::with(&[1], BatchSettings::default(), change);
+        script.serve(offering(offers, |_| None));
+        script.open();
+        script.coordinator.set_feeding(true);
+        for id in 1..=40 {
+            while !script.coordinator.has_room() {
+                script.run();
+            }
+            script.take(mail(id));
+            script.run();
+            script.now += SECOND;
+        }
+        script.coordinator.set_feeding(false);
+        script.finish();
+        assert_eq!(script.outcomes().len(), 40, "{level}");
+        assert!((3..=4).contains(&connects(&script)), "{level} {offers}: {}", connects(&script));
+    }
+}

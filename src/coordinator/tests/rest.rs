@@ -398,3 +398,19 @@ fn a_mail_that_waits_for_a_lane_that_is_busy_has_nobody_opened_meanwhile() {
     script.finish();
     assert_eq!(script.outcomes().iter().filter(|told| told.1 == "delivered").count(), 2);
 }
+
+#[test]
+fn a_lane_that_was_opened_for_mails_is_not_given_up_before_it_has_had_one() {
+    let rate = Some(crate::limits::Rate::per_second(10_000.0).burst(10_000));
+    for pace in [Pace::Lockstep, Pace::Quorum { share: 0.5, grace: SECOND }, Pace::Free] {
+        let mut script = brief_at(&[1], pace, |host| host.byte_rate = rate);
+        for id in 1..=3 {
+            let envelope = mail(id).into_parts().0;
+            take_in_time(&mut script, Message::new(envelope, vec![b'a'; 50_000]).id(id));
+        }
+        script.finish();
+        assert_eq!(script.outcomes().len(), 3, "{pace:?}");
+        let connects = opened(&mut script).len();
+        assert!(connects <= 3, "{pace:?}: {connects} connections for 3 mails");
+    }
+}

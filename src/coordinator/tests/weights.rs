@@ -80,3 +80,33 @@ fn what_is_bound_to_a_host_is_part_of_its_share() {
     let after = counts(&script, 2);
     assert!(after[1] >= 9, "{after:?}");
 }
+
+#[test]
+fn the_wait_for_a_slow_host_is_counted_from_its_last_answer_whoever_settles_meanwhile() {
+    let mut script = weighed(&[1, 1], Pace::Free, &[1, 1]);
+    deliver_all(&mut script, 10);
+    let heard = script.now;
+    script.notes.told.clear();
+    script.stuck = vec![lane(0, 0)];
+    (1..=3).for_each(|id| {
+        script.take(mail(id));
+        script.run();
+    });
+    script.now += 49 * SECOND / 10;
+    script.settle();
+    assert_eq!((counts(&script, 2), script.progress.wake_at), (vec![0, 1], Some(heard + 5 * SECOND)));
+}
+
+#[test]
+fn a_host_whose_lanes_rest_is_one_in_use() {
+    let mut script = Script::with(&[2, 2], BatchSettings::default(), |host: &mut HostSettings| {
+        host.weight = Some(1);
+        host.keep_alive = false;
+    });
+    script.run();
+    for id in 1..=40 {
+        take_in_time(&mut script, mail(id));
+        run_one_batch(&mut script);
+    }
+    assert_eq!(counts(&script, 2), [20, 20]);
+}
