@@ -199,7 +199,8 @@ impl Mailer {
     }
 
     /// Runs batches, short ones too, until no message is held but those that wait for
-    /// their [retry delay](MailerBuilder::retry_delay), and says how many do. In a
+    /// their [retry delay](MailerBuilder::retry_delay), or for a [host](Message::host) that
+    /// rests while another one is at work, and says how many do. In a
     /// [pause](Control::pause) what is held waits for its end, and so does this.
     ///
     /// # Errors
@@ -300,8 +301,8 @@ impl Mailer {
     }
 
     /// Sends what is held, says QUIT on every session, and closes the mailer. Messages
-    /// that wait for their [retry delay](MailerBuilder::retry_delay) are reported
-    /// abandoned, with what their servers said last; [`Mailer::quit_with`] can wait
+    /// that wait as for [`Mailer::flush`] are reported
+    /// abandoned, with what their servers said last, or what is wrong with them; [`Mailer::quit_with`] can wait
     /// for them. In a [pause](Control::pause) what is held waits for its end, and so does
     /// this.
     ///
