@@ -16,6 +16,8 @@ struct Waiting {
     until: Instant,
     /// What it was put off with, should it be given up.
     cause: Cause,
+    /// Its attempt is over, and the next one asks all who are left again.
+    is_over: bool,
 }
 
 /// See the module.
@@ -90,10 +92,10 @@ impl Desk {
             self.count_requeue(mail.last_lane);
         }
         let until = after(self.now, self.settings.retry_delay);
-        self.delay(mail, until, cause, handler)
+        self.wait(Waiting { mail, until, cause: cause.clone(), is_over: true }, handler)
     }
 
-    /// The mail waits until then, or is given up for this cause if there are too many
+    /// A mail that no lane may have waits until then, or is given up for this cause if there are too many
     /// such mails; says whether it is finished.
     pub(super) fn delay(
         &mut self,
@@ -102,10 +104,14 @@ impl Desk {
         cause: &Cause,
         handler: &mut (impl Handler + ?Sized),
     ) -> bool {
+        self.wait(Waiting { mail, until, cause: cause.clone(), is_over: false }, handler)
+    }
+
+    fn wait(&mut self, waiting: Waiting, handler: &mut (impl Handler + ?Sized)) -> bool {
         if self.delayed.is_full() {
-            return self.abandon(mail, cause, handler);
+            return self.abandon(waiting.mail, &waiting.cause, handler);
         }
-        self.delayed.put(Waiting { mail, until, cause: cause.clone() });
+        self.delayed.put(waiting);
         false
     }
 
@@ -120,9 +126,11 @@ impl Desk {
     /// Those that have waited for long enough are to be dealt.
     pub(super) fn release_delayed(&mut self) {
         while self.delayed.due().is_some_and(|at| at <= self.now) {
-            let Some(mut mail) = self.delayed.pop() else { return };
-            mail.begin_round();
-            self.keep(mail);
+            let Some(mut waiting) = self.delayed.take_first() else { return };
+            if waiting.is_over {
+                waiting.mail.begin_round();
+            }
+            self.keep(waiting.mail);
             self.waiting_since.get_or_insert(self.now);
         }
     }

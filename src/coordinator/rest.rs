@@ -23,7 +23,7 @@ impl Coordinator {
     /// Whether lanes are to give up connections that there is no mail for, which the
     /// next `settle` has them do: see [`Host::keep_alive`](crate::Host::keep_alive).
     pub fn is_rest_due(&self, now: Instant) -> bool {
-        self.may_rest(self.muster.has(Is::Idle), now)
+        self.may_rest(self.muster.has(Is::Idle), now) && self.lanes.iter().any(|lane| self.rests(lane, now))
     }
 
     /// Whether a lane that rests has yet to say QUIT, or to hear the reply.
@@ -44,13 +44,23 @@ impl Coordinator {
         if !self.may_rest(survey.has(Is::Idle), now) {
             return false;
         }
+        let mut has_changed = false;
         for place in 0..self.lanes.len() {
-            if self.lanes.get(place).is_some_and(Lane::is_idle) {
+            if self.lanes.get(place).is_some_and(|lane| self.rests(lane, now)) {
+                has_changed = true;
                 self.change(place).into_iter().for_each(|lane| lane.rest(now));
             }
         }
-        self.called = 0;
-        true
+        if has_changed {
+            self.called = 0;
+        }
+        has_changed
+    }
+
+    /// A mail that only waits for its time is left for the lane as well: to open it anew
+    /// costs octets, too, and where these are what is limited it would never come to a mail.
+    fn rests(&self, lane: &Lane, now: Instant) -> bool {
+        lane.is_idle() && !self.is_held_back(lane.id.host as usize, now)
     }
 
     // ---- to work ----------------------------------------------------------

@@ -212,3 +212,18 @@ fn at_rest_a_lane_of_its_host_is_opened_for_it() {
     assert!(opened.len() == 2 && opened.iter().all(|line| line.starts_with("1:")), "{opened:?}");
     assert_eq!(script.outcomes().len(), 2);
 }
+
+#[test]
+fn what_is_there_for_all_hosts_is_not_set_aside_for_one_without_a_mail() {
+    let batch = settings(|all| {
+        all.pace = Pace::Free;
+        all.total_rate = Some(Rate::per_second(1.0).burst(1));
+    });
+    let mut script = Script::with(&[2, 1], batch, |_| {});
+    script.open();
+    (1..=3).for_each(|id| {
+        script.take(for_host(id, 1));
+        script.pass(2 * SECOND);
+    });
+    assert_eq!(script.outcomes().len(), 3);
+}
