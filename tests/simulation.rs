@@ -20,6 +20,7 @@ mod simulation {
     pub mod model;
     pub mod peer;
     pub mod plan;
+    pub mod portions;
     pub mod scribe;
     pub mod truth;
     pub mod wire;

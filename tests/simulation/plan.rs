@@ -25,7 +25,7 @@ pub const PARAMETER_REFUSALS: [u16; 7] = [455, 500, 501, 502, 503, 504, 555];
 const TIMEOUT_MS: std::ops::Range<u64> = 10_000..60_000;
 
 /// As many recipients as mails mostly have.
-const FEW: usize = 0;
+pub const FEW: usize = 0;
 
 /// More than are asked for in one flight.
 const CROWD: usize = 400;
@@ -139,6 +139,11 @@ pub struct MailPlan {
 }
 
 impl MailPlan {
+    /// Whether it may go to one host alone.
+    pub fn is_bound(&self) -> bool {
+        self.message.bound_to().is_some()
+    }
+
     /// Whether MAIL has parameters that cannot be left out.
     pub fn has_own(&self) -> bool {
         let envelope = self.message.envelope();
@@ -170,17 +175,20 @@ pub struct Plan {
     pub flies: bool,
     /// The caller says that it has more mails, and hands them over by and by.
     pub feeds: bool,
+    /// The caller asks whether there is room for the very mail that it has.
+    pub asks_for_room: bool,
 }
 
 impl Plan {
-    /// Doors, flights, paces and rests have sources of chance of their own, so that a
-    /// world without them is the same as it was before there were any.
+    /// Doors, flights, paces, rests and portions have sources of chance of their own, so
+    /// that a world without them is the same as it was before there were any.
     pub fn draw(
         random: &mut Rng,
         doors: &mut Rng,
         flights: &mut Rng,
         paces: &mut Rng,
         rests: &mut Rng,
+        portions: &mut Rng,
         epoch: Instant,
     ) -> Plan {
         let mut plan = Plan::draw_open(random, epoch);
@@ -207,6 +215,8 @@ impl Plan {
         if rests.u8(0..3) > 0 {
             plan.rest(rests);
         }
+        plan.portion(portions, epoch);
+        plan.asks_for_room = portions.bool();
         plan
     }
 
@@ -252,6 +262,7 @@ impl Plan {
             abandons: random.bool(),
             flies: false,
             feeds: false,
+            asks_for_room: false,
         }
     }
 
@@ -569,7 +580,7 @@ fn timeouts(random: &mut Rng) -> Timeouts {
 
 // ---- mails ----------------------------------------------------------------
 
-fn mail(
+pub fn mail(
     random: &mut Rng,
     number: usize,
     recipients: usize,
