@@ -425,13 +425,16 @@ impl Coordinator {
         // Each turn changes what the next one sees; none comes twice without
         // a mail that went on or a restart that was used up.
         let survey = loop {
+            if !self.desk.failures.is_empty() {
+                // Before a restart: it opens anew those that fail with another one, too.
+                self.survey(now);
+                self.note_failures(now, handler);
+            }
             if std::mem::take(&mut self.desk.restart_now) {
                 self.restart_all(now, handler);
             }
             let survey = self.survey(now);
-            if !self.desk.failures.is_empty() {
-                self.note_failures(now, handler);
-            } else if self.desk.restart_at_batch_end && !survey.has(Is::InBatch) && !survey.has(Is::Alone) {
+            if self.desk.restart_at_batch_end && !survey.has(Is::InBatch) && !survey.has(Is::Alone) {
                 self.end_batch(now);
                 self.desk.restart_now = true;
             } else if survey.has(Is::Renewable) {
@@ -460,7 +463,7 @@ impl Coordinator {
                 self.say_noops(now);
             } else if self.lets_rest(&survey, now) {
                 // What they say is not waited for.
-            } else if !self.desk.restart_now {
+            } else if !self.desk.restart_now && self.desk.failures.is_empty() {
                 break survey;
             }
         };

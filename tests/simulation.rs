@@ -21,6 +21,7 @@ mod simulation {
     pub mod orders;
     pub mod peer;
     pub mod plan;
+    pub mod portions;
     pub mod scribe;
     pub mod truth;
     pub mod wire;

@@ -16,6 +16,8 @@ struct Waiting {
     until: Instant,
     /// What it was put off with, should it be given up.
     cause: Cause,
+    /// Its attempt is over, and the next one asks all who are left again.
+    is_over: bool,
 }
 
 /// See the module.
@@ -100,10 +102,10 @@ impl Desk {
             self.count_requeue(mail.last_lane);
         }
         let until = after(self.now, self.settings.retry_delay);
-        self.delay(mail, until, cause, handler)
+        self.wait(Waiting { mail, until, cause: cause.clone(), is_over: true }, handler)
     }
 
-    /// The mail waits until then, or is given up for this cause if there are too many
+    /// A mail that no lane may have waits until then, or is given up for this cause if there are too many
     /// such mails; says whether it is finished.
     pub(super) fn delay(
         &mut self,
@@ -112,12 +114,17 @@ impl Desk {
         cause: &Cause,
         handler: &mut (impl Handler + ?Sized),
     ) -> bool {
+        self.wait(Waiting { mail, until, cause: cause.clone(), is_over: false }, handler)
+    }
+
+    fn wait(&mut self, waiting: Waiting, handler: &mut (impl Handler + ?Sized)) -> bool {
         if self.delayed.is_full() {
-            return self.abandon(mail, cause, handler);
+            return self.abandon(waiting.mail, &waiting.cause, handler);
         }
         // When it expires it is of no use to wait.
-        let until = mail.message.expiry().map_or(until, |expiry| until.min(expiry));
-        self.delayed.put(Waiting { mail, until, cause: cause.clone() });
+        let expiry = waiting.mail.message.expiry();
+        let until = expiry.map_or(waiting.until, |expiry| waiting.until.min(expiry));
+        self.delayed.put(Waiting { until, ..waiting });
         false
     }
 
@@ -135,9 +142,11 @@ impl Desk {
     /// Those that have waited for long enough are to be dealt.
     pub(super) fn release_delayed(&mut self, handler: &mut (impl Handler + ?Sized)) {
         while self.delayed.due().is_some_and(|at| at <= self.now) {
-            let Some(mail) = self.delayed.pop() else { return };
+            let Some(Waiting { mail, is_over, .. }) = self.delayed.take_first() else { return };
             let Some(mut mail) = self.unless_expired(mail, self.now, handler) else { continue };
-            mail.begin_round();
+            if is_over {
+                mail.begin_round();
+            }
             self.keep(mail);
             self.waiting_since.get_or_insert(self.now);
         }

@@ -78,9 +78,14 @@ impl Health {
         self.breaker.rests_until(now)
     }
 
+    /// Until when it is given none as it has put off too many.
+    pub(super) fn paused_until(&self, now: Instant) -> Option<Instant> {
+        self.throttle.paused_until(now)
+    }
+
     /// Until when it is given no mail.
     pub(super) fn idle_until(&self, now: Instant) -> Option<Instant> {
-        self.rests_until(now).into_iter().chain(self.throttle.paused_until(now)).max()
+        self.rests_until(now).into_iter().chain(self.paused_until(now)).max()
     }
 
     /// Mails that its lanes hold.

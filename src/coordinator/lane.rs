@@ -397,6 +397,8 @@ impl Lane {
         if bench != Bench::Rejoin || !self.session.is_usable() {
             self.leave(now);
         }
+        // Where it failed with another one it had a time, or waited for a place.
+        (self.reopen_at, self.is_parked) = (None, false);
         self.bench = Some(bench);
         self.standing = Standing::Benched;
     }

@@ -54,10 +54,11 @@ impl Coordinator {
     }
 
     /// How many mails may be given to each host, where there are so many that may go to
-    /// any.
+    /// any: no more than there are for it, so that what there is for all hosts is not set
+    /// aside for one that has no mail.
     pub(super) fn left(&self, lanes: For, mails: usize, now: Instant) -> Left {
         let mut left = self.allowance.left(now);
-        let places = self.places(now);
+        let places = self.places_to_come(now);
         for (host, (left, sum)) in left.hosts.iter_mut().zip(self.muster.hosts()).enumerate() {
             let mut room = sum.room;
             if lanes == For::Asleep {
@@ -66,7 +67,8 @@ impl Coordinator {
             }
             let most = self.desk.health.get(host).and_then(|health| health.most(now));
             let most = most.map_or(usize::MAX, |most| (most as usize).saturating_sub(sum.held));
-            *left = room.min(most).min(*left);
+            let for_it = mails.saturating_add(self.desk.backlog.of(host));
+            *left = room.min(most).min(for_it).min(*left);
         }
         if self.allowance.has_weights() {
             let bound = |host| self.desk.backlog.of(host);
@@ -81,6 +83,16 @@ impl Coordinator {
         let is_at_work = self.muster.host(host).held > 0;
         let heard_at = self.desk.health.get(host).and_then(|health| health.heard_at);
         is_at_work && heard_at.is_some_and(|at| now < after(at, MOST_PATIENCE))
+    }
+
+    /// Whether there are mails for the host, and it may only not be given any yet.
+    pub(super) fn is_held_back(&self, host: usize, now: Instant) -> bool {
+        let are_mails = self.desk.backlog.of(host) > 0 || self.desk.backlog.of_any() > 0;
+        let Some(health) = self.desk.health.get(host) else { return false };
+        let is_given_none =
+            || self.allowance.next_at(host, now).is_some() || health.paused_until(now).is_some();
+        // What is for a host that rests goes to others, or is put off.
+        are_mails && health.rests_until(now).is_none() && is_given_none()
     }
 
     /// When more mails may be begun on a host with room than now.

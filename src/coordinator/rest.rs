@@ -23,7 +23,7 @@ impl Coordinator {
     /// Whether lanes are to give up connections that there is no mail for, which the
     /// next `settle` has them do: see [`Host::keep_alive`](crate::Host::keep_alive).
     pub fn is_rest_due(&self, now: Instant) -> bool {
-        self.may_rest(self.muster.has(Is::Idle), now) && self.lanes.iter().any(|lane| self.rests(lane))
+        self.may_rest(self.muster.has(Is::Idle), now) && self.lanes.iter().any(|lane| self.rests(lane, now))
     }
 
     /// Whether a lane that rests has yet to say QUIT, or to hear the reply.
@@ -46,7 +46,7 @@ impl Coordinator {
         }
         let mut has_changed = false;
         for place in 0..self.lanes.len() {
-            if self.lanes.get(place).is_some_and(|lane| self.rests(lane)) {
+            if self.lanes.get(place).is_some_and(|lane| self.rests(lane, now)) {
                 has_changed = true;
                 self.change(place).into_iter().for_each(|lane| lane.rest(now));
             }
@@ -59,11 +59,13 @@ impl Coordinator {
 
     /// A lane that was opened for mails keeps its connection until it has had one, or there
     /// is none for it: whatever holds them back, a pause excepted, to open it again and
-    /// again brings none of them nearer.
-    fn rests(&self, lane: &Lane) -> bool {
-        let backlog = &self.desk.backlog;
-        let are_mails = || backlog.of_any() > 0 || backlog.of(lane.id.host as usize) > 0;
-        lane.is_idle() && (self.paused || !(lane.is_woken && are_mails()))
+    /// again brings none of them nearer. A mail that only waits for its time is left for
+    /// any lane: to open it anew costs octets, too, and where these are what is limited it
+    /// would never come to a mail.
+    fn rests(&self, lane: &Lane, now: Instant) -> bool {
+        let (backlog, host) = (&self.desk.backlog, lane.id.host as usize);
+        let are_mails = || backlog.of_any() > 0 || backlog.of(host) > 0;
+        lane.is_idle() && (self.paused || !(lane.is_woken && are_mails() || self.is_held_back(host, now)))
     }
 
     // ---- to work ----------------------------------------------------------

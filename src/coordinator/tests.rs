@@ -46,6 +46,7 @@ use super::{BatchSettings, Lane, Lesson, Link, Standing};
 use crate::content::Content;
 use crate::event::{EventKind, SessionVerdict, Verdict};
 use crate::host::{HostSettings, Pipeline};
+use crate::limits::Rate;
 use crate::message::Message;
 use crate::pace::Pace;
 use crate::session::Step;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use smtp_bulk::{
-    ClientReason, ContentError, Event, EventKind, Evidence, Extension, Failure, Handler, MessageVerdict,
-    Outcome, Report, SessionVerdict, Step, Verdict,
+    ClientReason, ContentError, Event, EventKind, Evidence, Extension, Failure, Handler, HostChange,
+    MessageVerdict, Outcome, Report, SessionVerdict, Step, Verdict,
 };
 
 use super::effects::Effects;
@@ -263,6 +263,12 @@ impl Handler for Callbacks<'_> {
         self.event(event)
     }
 
+    fn host_changed(&mut self, change: &HostChange<'_>) {
+        let now = self.now;
+        self.truth.note(|| format!("{now:?} {change}"));
+        self.effects.host_changed(change, now);
+    }
+
     fn report(&mut self, report: Report<'_>) {
         let now = self.now;
         self.truth.note(|| {
@@ -276,7 +282,9 @@ impl Handler for Callbacks<'_> {
         if let Some(lane) = report.lane.filter(|_| finished) {
             // What expires, or is given up, is reported without a lane's having
             // done anything.
-            let by_lane = report.message.expiry().is_none() && !self.gives_up;
+            // Nor has one in what was left when its host had no lane any more.
+            let is_bound = report.message.bound_to().is_some();
+            let by_lane = report.message.expiry().is_none() && !is_bound && !self.gives_up;
             let lane = self.effects.index(lane);
             self.effects.finished(lane, by_lane);
         }

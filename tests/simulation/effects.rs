@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smtp_bulk::coordinator::{BatchSettings, Lane, Link, Progress, Standing};
 use smtp_bulk::host::HostSettings;
-use smtp_bulk::{EventKind, LaneId, Pace, SessionVerdict, Step, Verdict};
+use smtp_bulk::{EventKind, HostChange, LaneId, Pace, SessionVerdict, Step, Verdict};
 
 use super::attempts::Attempts;
 use super::logins::Logins;
@@ -15,6 +15,7 @@ use super::model::{
     Before, Door, Model, Seen, doubled, effective, foremost, forget, gravity, is_restart, may_be_spent,
     most_dials,
 };
+use super::portions::{Portions, is_waiting};
 
 /// Whether a restart that a callback asked for is within its bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +60,7 @@ pub struct Effects {
     attempts: Attempts,
     /// A lane may hold several mails, and be answered several things at once.
     flies: bool,
+    portions: Portions,
 }
 
 impl Effects {
@@ -99,7 +101,13 @@ impl Effects {
             closing: false,
             attempts: Attempts::new(has_own, flies, settings.resend_in_doubt, settings.retry_delay),
             flies,
+            portions: Portions::new(hosts, settings),
         }
+    }
+
+    /// Something was told about a host.
+    pub fn host_changed(&mut self, change: &HostChange<'_>, now: Duration) {
+        self.portions.see(change, now);
     }
 
     pub fn index(&self, id: LaneId) -> usize {
@@ -165,6 +173,11 @@ impl Effects {
         self.close_event();
         self.last = Some(seen);
         let model = &mut self.models[seen.lane];
+        let failed = matches!(seen.kind, EventKind::ConnectFail | EventKind::ReconnectFail);
+        if failed && self.before.get(seen.lane).is_some_and(|before| before.is_down) {
+            // Another lane has tried for all.
+            model.is_first = !model.has_been_open;
+        }
         match seen.kind {
             EventKind::ConnectPass => {
                 assert!(!model.has_been_open, "connect_pass twice on lane {}", seen.lane);
@@ -372,11 +385,11 @@ impl Effects {
             if reconnects.contains(&index) {
                 self.models[index].most_dials += 1;
                 self.models[index].setbacks += 1;
-                self.check_lane_renewed(index, lane, now);
+                self.check_lane_renewed(index, lanes, now);
                 continue;
             }
             let is_judged = seen.iter().any(|(one, _)| one.lane == index);
-            self.check_bounds(index, lane, is_judged, batches, now);
+            self.check_bounds(index, lanes, is_judged, batches, now);
             if anything_goes {
                 continue;
             }
@@ -505,7 +518,7 @@ impl Effects {
                 Allowed::Surely => {
                     let own = |(one, _): &(Seen, Allowed)| one.lane == index && one.asks_too_soon();
                     let must_wait = seen.len() == 1 && seen.iter().any(own);
-                    self.check_lane_renewed(index, lane, now);
+                    self.check_lane_renewed(index, lanes, now);
                     let waits = lane.standing() == Standing::Benched;
                     assert!(waits || !must_wait, "lane {index} hammers a host that fails");
                 }
@@ -523,9 +536,11 @@ impl Effects {
 
     /// The lane's connection is new or being made, except where the whole
     /// content is out.
-    fn check_lane_renewed(&mut self, index: usize, lane: &Lane, now: Duration) {
+    fn check_lane_renewed(&mut self, index: usize, lanes: &[Lane], now: Duration) {
+        let lane = &lanes[index];
         let before = self.before[index];
         let shut_out = self.is_shut_out(index, lane);
+        let has_place = self.has_place(lanes, index, now);
         let is_in_parts = self.is_in_parts;
         let model = &mut self.models[index];
         let wait = model.renewal_wait.take();
@@ -546,10 +561,16 @@ impl Effects {
         // A host that fails is not hammered by a restart that it caused.
         if let Some(wait) = wait.filter(|_| lane.standing() == Standing::Benched) {
             assert!(lane.link() == Link::Down, "lane {index} waits with a connection");
-            model.opens_from = Some(now + wait / 2);
+            // Or it waits for a place.
+            model.opens_from = has_place.then_some(now + wait / 2);
             model.opens_by = Some(now + wait + SLACK);
             return;
         }
+        if is_waiting(lane) && !has_place {
+            self.models[index].opens_by = Some(now);
+            return;
+        }
+        let model = &mut self.models[index];
         assert_eq!(lane.standing(), Standing::Opening, "lane {index} is not opened anew");
         // It goes to its gate when the batch ends, and that is an opening too.
         if before.is_opening || before.sits_outside && self.doors[index].must_authenticate {
@@ -563,8 +584,24 @@ impl Effects {
         model.opens_by = Some(now + self.hosts[index].timeouts.quit + SLACK);
     }
 
+    fn has_place(&self, lanes: &[Lane], index: usize, now: Duration) -> bool {
+        self.portions.has_place(lanes, self.ids[index].host, now)
+    }
+
+    /// It is opened as soon as there is a place for it.
+    fn wait_for_place(&mut self, index: usize, lanes: &[Lane], now: Duration) {
+        let waits = is_waiting(&lanes[index]) && !self.has_place(lanes, index, now);
+        let has_waited = self.before[index].is_waiting && !is_waiting(&lanes[index]);
+        let model = &mut self.models[index];
+        if waits || has_waited {
+            model.opens_by = model.opens_by.map(|at| at.max(now));
+        }
+    }
+
     /// What holds at all times.
-    fn check_bounds(&mut self, index: usize, lane: &Lane, is_judged: bool, batches: u64, now: Duration) {
+    fn check_bounds(&mut self, index: usize, lanes: &[Lane], is_judged: bool, batches: u64, now: Duration) {
+        let lane = &lanes[index];
+        self.wait_for_place(index, lanes, now);
         let model = &mut self.models[index];
         let is_closed = lane.link() == Link::Down || (lane.link() == Link::Up && lane.session().is_leaving());
         if model.retired {
@@ -613,7 +650,7 @@ impl Effects {
     /// against it.
     fn see_woken(&mut self, lanes: &[Lane], now: Duration) {
         for (index, lane) in lanes.iter().enumerate().filter(|(index, _)| self.before[*index].is_at_rest) {
-            if lane.standing() == Standing::Opening {
+            if lane.standing() == Standing::Opening || is_waiting(lane) {
                 let model = &mut self.models[index];
                 model.most_dials += 1;
                 model.opens_by = Some(now + self.hosts[index].timeouts.quit + SLACK);
@@ -623,7 +660,13 @@ impl Effects {
 
     /// A connection that is not to be kept has a mail, or will be dealt one as soon as
     /// others are up that are opened for mails. Those that are kept never rest without.
-    pub fn check_rest(&self, lanes: &[Lane], progress: &Progress, has_mail_at_hand: bool) {
+    pub fn check_rest(
+        &self,
+        lanes: &[Lane],
+        progress: &Progress,
+        has_mail_at_hand: bool,
+        is_mail_waiting: bool,
+    ) {
         let is_pending = self.restart_pending || self.perhaps_pending;
         let are_others_opened = lanes.iter().any(|lane| lane.standing() == Standing::Opening);
         for (index, lane) in lanes.iter().enumerate() {
@@ -637,6 +680,8 @@ impl Effects {
             let is_kept = self.hosts[index].keep_alive
                 || progress.batch_running
                 || has_mail_at_hand
+                // It was opened for a mail, and has had none.
+                || (is_mail_waiting && lane.mails_begun() == 0)
                 || is_pending
                 || are_others_opened;
             assert!(!is_idle || is_kept || self.closing, "lane {index} keeps its connection");
@@ -663,6 +708,11 @@ impl Effects {
         let before = self.before[index];
         let is_same = lane.connection() == before.connection && !lane.session().is_leaving();
         if before.may_be_replaced && !is_same && !self.models[index].retired {
+            self.models[index].most_dials += 1;
+            return forget(&mut self.models[index]);
+        }
+        let is_harmless = |seen: &Seen| gravity(effective(seen, true)) < 2 && !is_grave(seen.kind);
+        if !is_same && self.portions.may_make_way(lane) && own.iter().all(is_harmless) {
             self.models[index].most_dials += 1;
             return forget(&mut self.models[index]);
         }
@@ -863,6 +913,11 @@ impl Effects {
         }
         model.retired = retired;
     }
+}
+
+/// Whether the connection is lost.
+fn is_grave(kind: EventKind) -> bool {
+    matches!(kind, EventKind::ConnectFail | EventKind::ReconnectFail | EventKind::Hang)
 }
 
 const SLACK: Duration = Duration::from_millis(2);

@@ -9,6 +9,7 @@ use smtp_bulk::session::MailTag;
 use smtp_bulk::{EventKind, SessionVerdict, Step, Verdict};
 
 use super::attempts::blames_session;
+use super::portions::is_waiting;
 
 /// An event and what the callback said.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,10 @@ impl Seen {
 pub struct Before {
     pub connection: u64,
     pub is_up: bool,
+    /// It has no connection, or is about to have none.
+    pub is_down: bool,
+    /// It waits for the time or the place to be opened.
+    pub is_waiting: bool,
     pub is_opening: bool,
     pub is_ready: bool,
     pub has_failed: bool,
@@ -81,6 +86,8 @@ impl Before {
         Before {
             connection: lane.connection(),
             is_up: is_up && !session.is_leaving(),
+            is_down: lane.link() == Link::Down || (is_up && session.is_leaving()),
+            is_waiting: is_waiting(lane),
             is_opening,
             is_ready: is_up && session.is_ready(),
             has_failed: session.failure().is_some(),

@@ -26,7 +26,7 @@ pub const PARAMETER_REFUSALS: [u16; 7] = [455, 500, 501, 502, 503, 504, 555];
 const TIMEOUT_MS: std::ops::Range<u64> = 10_000..60_000;
 
 /// As many recipients as mails mostly have.
-const FEW: usize = 0;
+pub const FEW: usize = 0;
 
 /// More than are asked for in one flight.
 const CROWD: usize = 400;
@@ -140,6 +140,11 @@ pub struct MailPlan {
 }
 
 impl MailPlan {
+    /// Whether it may go to one host alone.
+    pub fn is_bound(&self) -> bool {
+        self.message.bound_to().is_some()
+    }
+
     /// Whether MAIL has parameters that cannot be left out.
     pub fn has_own(&self) -> bool {
         let envelope = self.message.envelope();
@@ -172,20 +177,37 @@ pub struct Plan {
     pub flies: bool,
     /// The caller says that it has more mails, and hands them over by and by.
     pub feeds: bool,
+    /// The caller asks whether there is room for the very mail that it has.
+    pub asks_for_room: bool,
+}
+
+/// Sources of chance, each for what came later than the others, so that a world without
+/// that is the same as it was before there was any.
+pub struct Chances {
+    doors: Rng,
+    flights: Rng,
+    paces: Rng,
+    rests: Rng,
+    orders: Rng,
+    portions: Rng,
+}
+
+impl Chances {
+    pub fn new(seed: u64) -> Chances {
+        Chances {
+            doors: Rng::with_seed(!seed),
+            flights: Rng::with_seed(seed.rotate_left(32) ^ 0x0066_6c69_6573),
+            paces: Rng::with_seed(seed.rotate_left(16) ^ 0x0070_6163_6573),
+            rests: Rng::with_seed(seed.rotate_left(48) ^ 0x0072_6573_7473),
+            orders: Rng::with_seed(seed.rotate_left(24) ^ 0x006f_7264_6572),
+            portions: Rng::with_seed(seed.rotate_left(24) ^ 0x0070_6f72_7473),
+        }
+    }
 }
 
 impl Plan {
-    /// Doors, flights, paces, rests and orders have sources of chance of their own, so that a
-    /// world without them is the same as it was before there were any.
-    pub fn draw(
-        random: &mut Rng,
-        doors: &mut Rng,
-        flights: &mut Rng,
-        paces: &mut Rng,
-        rests: &mut Rng,
-        orders: &mut Rng,
-        epoch: Instant,
-    ) -> Plan {
+    pub fn draw(random: &mut Rng, chances: Chances, epoch: Instant) -> Plan {
+        let Chances { doors, flights, paces, rests, orders, portions } = &mut { chances };
         let mut plan = Plan::draw_open(random, epoch);
         if doors.bool() {
             plan.guard(doors);
@@ -211,6 +233,8 @@ impl Plan {
             plan.rest(rests);
         }
         plan.orders = orders::draw(orders, plan.hosts.len() as u32);
+        plan.portion(portions, epoch);
+        plan.asks_for_room = portions.bool();
         plan
     }
 
@@ -257,6 +281,7 @@ impl Plan {
             abandons: random.bool(),
             flies: false,
             feeds: false,
+            asks_for_room: false,
         }
     }
 
@@ -574,7 +599,7 @@ fn timeouts(random: &mut Rng) -> Timeouts {
 
 // ---- mails ----------------------------------------------------------------
 
-fn mail(
+pub fn mail(
     random: &mut Rng,
     number: usize,
     recipients: usize,

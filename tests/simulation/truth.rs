@@ -95,6 +95,10 @@ enum Fate {
     Abandoned {
         expired: bool,
         put_off: bool,
+        /// Of the only host that it may go to no lane was left.
+        no_lane: bool,
+        /// By something that befell a connection.
+        failed: bool,
     },
     Dropped,
     InDoubt,
@@ -124,6 +128,8 @@ struct MailTruth {
     attempts: u32,
     drop_was_said: bool,
     can_expire: bool,
+    /// The only host that it may go to.
+    bound_to: Option<u32>,
     /// The client was right to refuse it.
     is_unfit: bool,
 }
@@ -179,6 +185,10 @@ pub struct Truth {
     max_attempts: u32,
     /// What was put off waits, with a bound for how many do.
     delays: bool,
+    /// Hosts whose lanes fail may rest.
+    may_rest: bool,
+    /// The host of each lane.
+    hosts: Vec<u32>,
     pub counts: Counts,
     pub resets: u64,
     pub trace: bool,
@@ -204,6 +214,7 @@ impl Truth {
                 drop_was_said: false,
                 is_unfit: mail.expected.is_none(),
                 can_expire: mail.message.expiry().is_some(),
+                bound_to: mail.message.bound_to(),
             })
             .collect();
         Truth {
@@ -216,10 +227,17 @@ impl Truth {
             resends,
             max_attempts,
             delays,
+            may_rest: false,
+            hosts: Vec::new(),
             counts: Counts::default(),
             resets: 0,
             trace,
         }
+    }
+
+    /// The run's lanes are those of these hosts.
+    pub fn has_lanes(&mut self, hosts: Vec<u32>, may_rest: bool) {
+        (self.hosts, self.may_rest) = (hosts, may_rest);
     }
 
     pub fn note(&self, text: impl FnOnce() -> String) {
@@ -313,6 +331,8 @@ impl Truth {
         let transaction = &mut self.transactions[id];
         let own = &mut self.mails[mail];
         assert_eq!(transaction.from, own.from, "RCPT of another mail than MAIL");
+        let host = self.hosts[transaction.lane];
+        assert!(own.bound_to.is_none_or(|own| own == host), "mail {mail} is sent to host {host}");
         assert!(!own.rounds[place].is_dropped, "RCPT where a refusal has had the mail dropped");
         assert!(transaction.mail.is_none_or(|first| first == mail), "RCPT of two mails in a transaction");
         let last = transaction.recipients.last();
@@ -708,10 +728,17 @@ impl Truth {
                 assert!(mail.is_unfit, "mail {id} is whole, and the client refuses it");
             }
             Fate::Abandoned { expired: true, .. } => assert!(mail.can_expire, "mail {id} does not expire"),
-            Fate::Abandoned { expired: false, put_off } => {
-                // Of those that wait to be tried again there may be too many, or no more time.
+            Fate::Abandoned { no_lane: true, .. } => {
+                assert!(mail.bound_to.is_some(), "mail {id} may go to any host");
+            }
+            Fate::Abandoned { put_off, failed, .. } => {
+                // Of those that wait to be tried again, or for a host that rests, there may
+                // be too many, or no more time. A recipient that was put off keeps that for
+                // its cause when its host has no lane any more.
+                let has_rested = failed && self.may_rest;
                 let is_too_many = self.delays && put_off;
-                let used_up = mail.attempts == self.max_attempts || mail.can_expire || is_too_many;
+                let is_left = mail.bound_to.is_some() && (has_rested || put_off);
+                let used_up = mail.attempts == self.max_attempts || mail.can_expire || is_too_many || is_left;
                 assert!(used_up, "mail {id} is abandoned after {} attempts", mail.attempts);
             }
             Fate::Dropped => assert!(mail.drop_was_said, "mail {id} is dropped, and nobody said so"),
@@ -793,6 +820,8 @@ fn fate(outcome: &Outcome<'_>) -> Fate {
         Outcome::Abandoned(cause) => Fate::Abandoned {
             expired: matches!(cause, Cause::Expired),
             put_off: matches!(cause, Cause::Reply(_) | Cause::TooManyRecipients(_)),
+            no_lane: matches!(cause, Cause::NoLane),
+            failed: matches!(cause, Cause::Failure(_)),
         },
         Outcome::Dropped => Fate::Dropped,
         Outcome::InDoubt(_) => Fate::InDoubt,

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use smtp_bulk::coordinator::{Coordinator, Lane, Link, Progress, Standing};
+use smtp_bulk::coordinator::{BatchSettings, Coordinator, Lane, Link, Progress, Standing};
 use smtp_bulk::host::{HostSettings, SHORTEST_QUIET};
 use smtp_bulk::session::MailTag;
 use smtp_bulk::{Failure, Message, Pace, Step};
@@ -16,12 +16,12 @@ use super::effects::Effects;
 use super::faults::Scene;
 use super::logins::Logins;
 use super::orders::Standings;
-use super::plan::{Call, MailPlan, Odds, Opinion, Plan};
+use super::plan::{Call, Chances, MailPlan, Odds, Opinion, Plan};
 use super::truth::{Place, Truth};
 use super::wire::Wire;
 
 /// Settles within which every run has to end.
-const MOST_SETTLES: u32 = 20_000;
+const MOST_SETTLES: u32 = 50_000;
 
 /// Passes over the lanes within which every run has to end.
 const MOST_PASSES: u32 = 2_000_000;
@@ -58,8 +58,11 @@ pub struct World {
     most_delayed: Option<usize>,
     /// What is ordered while all goes on, and the rates.
     orders: Standings,
+    /// A mail may have to wait although a lane is free.
+    holds_back: bool,
     flies: bool,
     feeds: bool,
+    asks_for_room: bool,
     epoch: Instant,
     now: Duration,
     phase: Phase,
@@ -85,6 +88,16 @@ fn check_quiet(lanes: &[Lane], now: Instant) {
     }
 }
 
+/// Whether a mail may have to wait although a lane is free.
+fn holds_back(hosts: &[HostSettings], settings: &BatchSettings) -> bool {
+    let by_host = |host: &HostSettings| {
+        let has_rate = host.rate.is_some() || host.byte_rate.is_some();
+        has_rate || host.weight.is_some() || host.auto_throttle || host.circuit_breaker.is_some()
+    };
+    let all = settings.total_rate.is_some() || settings.total_sessions.is_some();
+    all || settings.total_byte_rate.is_some() || hosts.iter().any(by_host)
+}
+
 /// How much a run had to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Effort {
@@ -107,13 +120,7 @@ impl World {
         let mut random = Rng::with_seed(seed);
         // Everything else is a distance from it, so that no run depends on it.
         let epoch = Instant::now();
-        let mut doors = Rng::with_seed(!seed);
-        let mut flights = Rng::with_seed(seed.rotate_left(32) ^ 0x0066_6c69_6573);
-        let mut paces = Rng::with_seed(seed.rotate_left(16) ^ 0x0070_6163_6573);
-        let mut rests = Rng::with_seed(seed.rotate_left(48) ^ 0x0072_6573_7473);
-        let mut orders = Rng::with_seed(seed.rotate_left(24) ^ 0x006f_7264_6572);
-        let plan =
-            Plan::draw(&mut random, &mut doors, &mut flights, &mut paces, &mut rests, &mut orders, epoch);
+        let plan = Plan::draw(&mut random, Chances::new(seed), epoch);
         let settings = plan.settings;
         let mut truth = Truth::new(&plan.mails, &settings, trace);
         truth.note(|| format!("seed {seed}\n{:#?}\n{:?}\n{settings:?}", plan.odds, plan.opinion));
@@ -121,10 +128,13 @@ impl World {
         truth.note(|| format!("{:?}, of hosts {:?}; orders {:?}", plan.accounts, plan.own, plan.orders));
         truth.trace = trace;
         let hosts = plan.hosts.clone();
+        let may_rest = hosts.iter().any(|host| host.circuit_breaker.is_some());
+        let holds_back = holds_back(&hosts, &settings) || plan.mails.iter().any(MailPlan::is_bound);
         let mut logins = Logins::new(plan.accounts, &plan.own, &hosts);
         let coordinator = Coordinator::new(plan.hosts, settings.clone(), epoch);
         let lanes = coordinator.lanes();
         logins.has_lanes(lanes);
+        truth.has_lanes(lanes.iter().map(|lane| lane.id().host).collect(), may_rest);
         let has_own = plan.mails.iter().map(MailPlan::has_own).collect();
         let effects = Effects::new(lanes, &hosts, &settings, has_own, plan.flies);
         let lane_hosts = lanes.iter().map(|lane| lane.host().clone()).collect();
@@ -152,9 +162,15 @@ impl World {
                 plan.orders,
                 hosts.iter().map(|host| host.rate).chain([settings.total_rate]),
             ),
-            most_delayed: if settings.retry_delay.is_zero() { Some(0) } else { settings.max_delayed },
+            most_delayed: match settings.max_delayed {
+                // What is for a host that rests waits, too.
+                None if settings.retry_delay.is_zero() && !may_rest => Some(0),
+                most => most,
+            },
+            holds_back,
             flies: plan.flies,
             feeds: plan.feeds,
+            asks_for_room: plan.asks_for_room,
             epoch,
             now: Duration::ZERO,
             phase: Phase::Sending,
@@ -224,14 +240,15 @@ impl World {
         if self.orders.is_drained_for_good() {
             self.next_mail = self.mails.len();
         }
-        while self.has_mail_at_hand() && self.coordinator.has_room() {
+        while self.has_mail_at_hand() && self.has_room() {
             self.send_next();
             if self.feeds && self.random.bool() {
                 break;
             }
         }
         if self.feeds {
-            let feeding = self.has_mail_at_hand();
+            // What finds no room is not at hand.
+            let feeding = self.has_mail_at_hand() && (!self.asks_for_room || self.has_room());
             self.coordinator.set_feeding(feeding);
             self.settle_wanted |= self.progress.is_some_and(|progress| progress.hungry > 0);
         }
@@ -240,6 +257,15 @@ impl World {
     fn has_mail_at_hand(&self) -> bool {
         let is_left = self.mails.get(self.next_mail).is_some_and(Option::is_some);
         self.phase == Phase::Sending && self.next_mail_at <= self.now && is_left
+    }
+
+    /// Whether the next mail can be taken.
+    fn has_room(&self) -> bool {
+        let next = self.mails.get(self.next_mail).and_then(Option::as_ref).filter(|_| self.asks_for_room);
+        match next {
+            Some(mail) => self.coordinator.has_room_for(&mail.message),
+            None => self.coordinator.has_room(),
+        }
     }
 
     fn restart(&mut self) {
@@ -427,7 +453,7 @@ impl World {
         let mut due: Vec<Duration> = Vec::new();
         due.extend(self.orders.next_at().filter(|_| self.phase != Phase::Leaving));
         due.extend(self.calls.first().map(|(at, _)| *at));
-        if self.phase == Phase::Sending && self.coordinator.has_room() && self.next_mail < self.mails.len() {
+        if self.phase == Phase::Sending && self.has_room() && self.next_mail < self.mails.len() {
             due.push(self.next_mail_at);
         }
         let wake_at = self.progress.and_then(|progress| progress.wake_at);
@@ -501,12 +527,13 @@ impl World {
         let new_batch = batches > self.effects.batches();
         let is_over = self.coordinator.is_step_over(now);
         let lanes = self.coordinator.lanes();
+        self.trace_settle(&progress);
         self.logins.after_settle(lanes, self.now);
         self.effects.after_settle(lanes, &progress, &self.logins, batches, self.now);
         // A mail that a rate holds back is at hand, too.
-        let is_held_back = self.orders.has_rates() && self.coordinator.backlog() > 0;
+        let is_held_back = (self.holds_back || self.orders.has_rates()) && self.coordinator.backlog() > 0;
         let has_mail_at_hand = (self.feeds && self.phase == Phase::Sending) || is_held_back;
-        self.effects.check_rest(lanes, &progress, has_mail_at_hand);
+        self.effects.check_rest(lanes, &progress, has_mail_at_hand, self.coordinator.backlog() > 0);
         if progress.hungry == 0 {
             check_quiet(lanes, now);
         }
@@ -534,7 +561,6 @@ impl World {
             }
         }
         self.progress = Some(progress);
-        self.trace_settle(&progress);
     }
 
     fn trace_settle(&self, progress: &Progress) {
@@ -553,7 +579,13 @@ impl World {
                     )
                 })
                 .collect();
-            format!("{:?} settled: {}; {progress:?}", self.now, states.join(" | "))
+            let (backlog, delayed) = (self.coordinator.backlog(), self.coordinator.delayed());
+            format!(
+                "{:?} {:?} settled: {}; {backlog} wait, {delayed} put off; {progress:?}",
+                self.now,
+                self.phase,
+                states.join(" | ")
+            )
         });
     }
 

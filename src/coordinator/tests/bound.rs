@@ -264,3 +264,18 @@ fn a_door_that_is_shut_for_one_host_is_not_opened_by_a_mail_for_another() {
     script.take(for_host(5, 1));
     assert!(!script.coordinator.has_room());
 }
+
+#[test]
+fn what_is_there_for_all_hosts_is_not_set_aside_for_one_without_a_mail() {
+    let batch = settings(|all| {
+        all.pace = Pace::Free;
+        all.total_rate = Some(Rate::per_second(1.0).burst(1));
+    });
+    let mut script = Script::with(&[2, 1], batch, |_| {});
+    script.open();
+    (1..=3).for_each(|id| {
+        script.take(for_host(id, 1));
+        script.pass(2 * SECOND);
+    });
+    assert_eq!(script.outcomes().len(), 3);
+}

@@ -240,3 +240,37 @@ fn a_421_is_no_answer_that_ends_a_rest() {
     script.pass(4 * SECOND);
     assert!(!script.notes.news.contains(&(0, HostNews::Back)), "{:?}", script.notes.news);
 }
+
+#[test]
+fn one_that_fails_with_another_and_sits_out_is_not_opened_before_the_batch_ends() {
+    let (mut script, is_down) = failing(&[3, 1], Pace::Lockstep);
+    is_down.set(true);
+    script.decide(at(EventKind::ReconnectFail, Step::Connect, Verdict::BENCH));
+    (1..=4).for_each(|id| script.take(mail(id)));
+    script.coordinator.set_flushing(true);
+    script.run();
+    // The batch goes on for as long as the other host does not answer.
+    script.stuck = vec![lane(1, 0)];
+    script.take(mail(5).host(1));
+    script.settle();
+    dials(&mut script);
+    script.pass(20 * SECOND);
+    assert_eq!(dials(&mut script), 1, "the one that tried for all");
+}
+
+#[test]
+fn a_restart_opens_those_that_fail_with_the_one_that_asks_for_it() {
+    let mut script = Script::with(&[3], settings(|all| all.max_restarts = 1), |host| {
+        host.circuit_breaker = Some(1);
+        host.max_connect_failures = 2;
+    });
+    let mut asks = false;
+    script.serve(|asked| (asked.what == "connect").then_some(Does::Refuse));
+    script.decide(move |event| {
+        asks = !asks && event.elapsed == Duration::ZERO && event.attempt == 2;
+        if asks { Verdict::RESTART_NOW } else { Verdict::DEFAULT }
+    });
+    script.run();
+    script.pass(2 * SECOND);
+    assert!(script.lanes().all(|lane| lane.standing() != Standing::Retired));
+}

@@ -73,3 +73,41 @@ fn connections_that_are_not_kept_are_opened_as_far_as_there_are_places() {
         assert_eq!(script.outcomes().len(), 4, "{pace:?}");
     }
 }
+
+/// Two hosts with a lane each, and one place.
+fn one_place(change: impl Fn(&mut HostSettings)) -> Script {
+    let mut script = limited(&[1, 1], 1, change);
+    script.take(mail(1));
+    script.coordinator.set_flushing(true);
+    script.run();
+    assert_eq!(script.outcomes().len(), 1);
+    script
+}
+
+#[test]
+fn a_lane_without_a_mail_makes_way_for_a_host_that_others_cannot_stand_in_for() {
+    for keep_alive in [true, false] {
+        let mut script = one_place(|host| host.keep_alive = keep_alive);
+        for host in [1, 0, 1, 1, 0] {
+            script.take(mail(2).host(host));
+            script.run();
+            let told = script.notes.told.last().unwrap();
+            assert_eq!(told.lane.map(|lane| lane.host), Some(host), "{keep_alive}");
+        }
+        assert_eq!(script.outcomes().len(), 6);
+        assert!(connected(&script) <= 1);
+    }
+}
+
+#[test]
+fn two_hosts_with_mails_of_their_own_take_turns_at_one_place() {
+    let mut script = one_place(|_| {});
+    script.wire.clear();
+    (0..3).for_each(|id| {
+        script.take(mail(2 * id).host(0));
+        script.take(mail(2 * id + 1).host(1));
+        script.run();
+    });
+    let dials = script.wire.iter().filter(|line| line.ends_with("connect")).count();
+    assert!(script.outcomes().len() == 7 && dials <= 6, "{:?}", script.wire);
+}
