@@ -34,7 +34,6 @@ impl Coordinator {
         if let Some(gate) = self.desk.gates.get_mut(host as usize) {
             gate.change(credentials.clone());
         }
-        self.desk.wake_host(host);
         for lane in self.lanes.iter_mut().filter(|lane| lane.id.host == host && lane.is_shut_out) {
             lane.reopen(now, now);
             lane.was_tried = false;
