@@ -356,6 +356,12 @@ impl Effects {
         now: Duration,
     ) {
         self.close_event();
+        let before = self.before.iter().zip(lanes).map(|(before, lane)| {
+            let is_opened = lane.link() == Link::Wanted && before.is_down;
+            (before.held, lane.latest_mail().0.wrapping_sub(before.latest.0) as u32, is_opened)
+        });
+        let before: Vec<_> = before.collect();
+        self.portions.check(lanes, &before, !self.is_in_parts, now);
         let door = |(index, lane): (usize, &Lane)| Door {
             must_authenticate: logins.must_authenticate(index, lane),
             is_refused: logins.is_refused(index),

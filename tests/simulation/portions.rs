@@ -102,6 +102,10 @@ struct Portion {
     slowed: Option<u32>,
     /// When one lane may try, where the host rests, or did and no mail was finished since.
     rests_until: Option<Duration>,
+    /// None is given before this, unless one was not put off.
+    paused_until: Duration,
+    /// Mails that have left its lanes since it was slowed.
+    parted: u32,
 }
 
 /// What hosts may be given, as the caller was told.
@@ -126,7 +130,9 @@ impl Portions {
     pub fn see(&mut self, change: &HostChange<'_>, now: Duration) {
         let host = &mut self.hosts[change.host as usize];
         match change.news {
-            HostNews::Slowed { mails, .. } => host.slowed = Some(mails),
+            HostNews::Slowed { mails, pause } => {
+                (host.slowed, host.paused_until, host.parted) = (Some(mails), now + pause, 0);
+            }
             HostNews::Recovered => host.slowed = None,
             HostNews::Rests { time, .. } => host.rests_until = Some(now + time),
             HostNews::Back => host.rests_until = None,
@@ -152,6 +158,33 @@ impl Portions {
         let kept = (0..self.hosts.len() as u32).filter(|other| *other != host && sleeps(*other)).count();
         let is_full = self.sessions.is_some_and(|most| connected + kept >= most);
         !rests && !is_full && most.is_none_or(|most| of_host < most)
+    }
+
+    /// No host is given more than it may be, after a settle that was whole: of each lane,
+    /// what it held, the mails that it was dealt, and whether its connection is new.
+    pub fn check(&mut self, lanes: &[Lane], before: &[(usize, u32, bool)], is_whole: bool, now: Duration) {
+        let connected = lanes.iter().filter(|lane| lane.link() != Link::Down).count();
+        assert!(self.sessions.is_none_or(|most| connected <= most), "{connected} connections");
+        for (host, own) in (0..).zip(&mut self.hosts) {
+            let mine = || lanes.iter().zip(before).filter(|(lane, _)| lane.id().host == host);
+            let dealt: u32 = mine().map(|(_, (_, dealt, _))| dealt).sum();
+            let held: usize = mine().map(|(lane, _)| lane.held()).sum();
+            let held_before: usize = mine().map(|(_, (held, ..))| held).sum();
+            let is_opened = mine().any(|(_, (.., is_opened))| *is_opened);
+            let of_host = mine().filter(|(lane, _)| lane.link() != Link::Down).count();
+            if let Some(until) = own.rests_until.filter(|_| is_whole) {
+                assert!(now >= until || (dealt == 0 && !is_opened), "host {host} rests, and is used");
+                assert!(dealt == 0 || held <= 1, "host {host} is given {held} mails to try");
+                assert!(!is_opened || of_host <= 1, "{of_host} lanes of host {host} try");
+            }
+            if let Some(mails) = own.slowed.filter(|_| is_whole && dealt > 0) {
+                let most = (0..own.parted / 20).fold(mails, |most, _| most + (most / 4).max(1));
+                assert!(held <= most as usize, "host {host} is given {held} mails, not {most}");
+                let is_paused = own.parted == 0 && now < own.paused_until;
+                assert!(!is_paused, "host {host} is given a mail in its pause");
+            }
+            own.parted += (held_before + dealt as usize - held) as u32;
+        }
     }
 
     /// Whether the lane may have given up its connection for a lane of another host, or
