@@ -84,12 +84,12 @@ impl Throttle {
         backoff: &Backoff,
         now: Instant,
     ) -> Option<Change> {
-        if !was_put_off {
-            (self.pauses, self.until) = (0, None);
-        }
         if self.stale > 0 {
             self.stale -= 1;
             return None;
+        }
+        if !was_put_off {
+            (self.pauses, self.until) = (0, None);
         }
         if self.most == Some(1) && was_put_off {
             self.pauses = self.pauses.saturating_add(1);
@@ -235,6 +235,9 @@ mod tests {
             host.now += seconds * SECOND;
             assert_eq!(host.most(), Some(1));
         }
+        host.answers(1, true, 1);
+        host.answers(1, false, 0);
+        assert_eq!((host.throttle.pauses, host.most()), (5, Some(0)), "it was begun before the pause");
         host.answers(1, false, 0);
         assert_eq!((host.throttle.pauses, host.most()), (0, Some(1)));
     }

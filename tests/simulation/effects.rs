@@ -358,7 +358,7 @@ impl Effects {
         self.close_event();
         let before = self.before.iter().zip(lanes).map(|(before, lane)| {
             let is_opened = lane.link() == Link::Wanted && before.is_down;
-            (before.held, lane.latest_mail().0.wrapping_sub(before.latest.0) as u32, is_opened)
+            (before.held, lane.latest_mail().0.wrapping_sub(before.latest.0), is_opened)
         });
         let before: Vec<_> = before.collect();
         self.portions.check(lanes, &before, !self.is_in_parts, now);
@@ -599,6 +599,10 @@ impl Effects {
         let waits = is_waiting(&lanes[index]) && !self.has_place(lanes, index, now);
         let has_waited = self.before[index].is_waiting && !is_waiting(&lanes[index]);
         let model = &mut self.models[index];
+        if self.hosts[index].circuit_breaker.is_some() && is_waiting(&lanes[index]) {
+            // It may have failed with another lane, and then has a wait of its own.
+            model.opens_by = None;
+        }
         if waits || has_waited {
             model.opens_by = model.opens_by.map(|at| at.max(now));
         }
@@ -698,7 +702,9 @@ impl Effects {
     fn has_gone_to_rest(&self, index: usize, lane: &Lane) -> bool {
         let is_at_rest = lane.standing() == Standing::Resting && lane.held() == 0;
         // Where a callback has panicked it may have been woken again by now.
-        !self.hosts[index].keep_alive && (is_at_rest || self.is_in_parts)
+        let is_opened_again = lane.standing() == Standing::Opening && lane.held() == 0;
+        let is_gone = is_at_rest || self.is_in_parts || (is_opened_again && self.portions.are_places_few());
+        !self.hosts[index].keep_alive && is_gone
     }
 
     /// The effect of what the callbacks said about this lane, and nothing else.
@@ -729,6 +735,9 @@ impl Effects {
             let may_end =
                 !healthy || is_worn || self.is_shut_out(index, lane) || self.has_gone_to_rest(index, lane);
             assert!(is_same || may_end, "lane {index} loses its connection for no reason");
+            if !is_same && healthy && lane.standing() == Standing::Opening {
+                self.models[index].most_dials += 1;
+            }
             return;
         };
         let spoken = own.iter().filter(|one| one.verdict.session != SessionVerdict::Default).count();

@@ -126,6 +126,13 @@ impl Portions {
         Portions { hosts: hosts.iter().map(portion).collect(), sessions: settings.total_sessions }
     }
 
+    /// Whether what there is room for may be less when a lane has gone to rest, so that it
+    /// may be opened again at once.
+    pub fn are_places_few(&self) -> bool {
+        self.sessions.is_some()
+            || self.hosts.iter().any(|host| host.slowed.is_some() || host.rests_until.is_some())
+    }
+
     /// Something was told about a host.
     pub fn see(&mut self, change: &HostChange<'_>, now: Duration) {
         let host = &mut self.hosts[change.host as usize];
