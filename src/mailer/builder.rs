@@ -158,7 +158,8 @@ impl MailerBuilder {
     /// all have [threads](Host::threads), which is the bound of each. A lane for whose
     /// connection there is no place is [`Standing::Benched`](crate::Standing::Benched)
     /// until another one is closed: with two hosts of 50 threads and 60 sessions in all,
-    /// each host has 30 lanes, and when one is down the other has 50. Default: no bound.
+    /// each host has 30 lanes, and when one is down the other gets 50, and keeps them.
+    /// Default: no bound.
     pub fn total_sessions(mut self, sessions: usize) -> MailerBuilder {
         self.batch.total_sessions = Some(sessions.max(1));
         self
