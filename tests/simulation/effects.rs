@@ -358,7 +358,7 @@ impl Effects {
         self.close_event();
         let before = self.before.iter().zip(lanes).map(|(before, lane)| {
             let is_opened = lane.link() == Link::Wanted && before.is_down;
-            (before.held, lane.latest_mail().0.wrapping_sub(before.latest.0) as u32, is_opened)
+            (before.held, lane.latest_mail().0.wrapping_sub(before.latest.0), is_opened)
         });
         let before: Vec<_> = before.collect();
         self.portions.check(lanes, &before, !self.is_in_parts, now);
