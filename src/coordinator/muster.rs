@@ -382,16 +382,20 @@ impl Coordinator {
     pub(super) fn is_mustered(&self) -> bool {
         let mut sum = Survey::default();
         self.lanes.iter().for_each(|lane| sum.add(&Share::of(lane)));
-        let mut hosts = vec![HostSum::default(); self.muster.hosts.len()];
-        for lane in &self.lanes {
-            let Some(host) = hosts.get_mut(lane.id.host as usize) else { return false };
-            host.lanes += 1;
-            host.add(&Share::of(lane));
-        }
+        // Without memory of its own: it is looked at where nothing is to be allocated.
+        let is_sum_of = |(host, known): (u32, &HostSum)| {
+            let mut sum = HostSum::default();
+            for lane in self.lanes.iter().filter(|lane| lane.id.host == host) {
+                sum.lanes += 1;
+                sum.add(&Share::of(lane));
+            }
+            sum == *known
+        };
         let is_known = |at: Instant| self.muster.noop_at.is_some_and(|bound| bound <= at);
-        let are_counted = hosts.iter().zip(&self.desk.health).all(|(sum, health)| sum.held == health.held());
-        are_counted
-            && hosts == self.muster.hosts
+        let are_counted =
+            || self.muster.hosts.iter().zip(&self.desk.health).all(|(sum, health)| sum.held == health.held());
+        (0..).zip(&self.muster.hosts).all(is_sum_of)
+            && are_counted()
             && sum == self.muster.sum
             && self.lanes.iter().filter_map(Lane::quiet_until).all(is_known)
     }

@@ -211,6 +211,9 @@ impl Coordinator {
             (sum.connected - sum.leaving).saturating_sub(health.threads as usize)
         };
         let mut excess: Vec<usize> = sums.map(excess).collect();
+        if excess.iter().all(|excess| *excess == 0) {
+            return false;
+        }
         let mut has_changed = false;
         for place in (0..self.lanes.len()).rev() {
             let Some(lane) = self.lanes.get(place) else { continue };

@@ -15,8 +15,10 @@ impl Host {
     /// How many octets are sent on all lanes of this host in a time: [`Rate`] counts octets
     /// then, and its burst as well. What is known of a content's size is taken into account
     /// when its mail is begun, and what was sent in the end when it is known, so that the
-    /// bound may be exceeded by one mail, and by what cannot be known beforehand: each
-    /// content of unknown size that is under way. Default: no limit.
+    /// bound may be exceeded by one mail, by what cannot be known beforehand, which is each
+    /// content of unknown size that is under way, and by what is said outside mails: an
+    /// opening with its authentication, NOOP and QUIT are counted, and never held back.
+    /// Default: no limit.
     ///
     /// ```
     /// use smtp_bulk::{Host, Rate};

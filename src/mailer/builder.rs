@@ -159,7 +159,8 @@ impl MailerBuilder {
     /// connection there is no place is [`Standing::Benched`](crate::Standing::Benched)
     /// until another one is closed: with two hosts of 50 threads and 60 sessions in all,
     /// each host has 30 lanes, and when one is down the other gets 50, and keeps them.
-    /// Default: no bound.
+    /// A host that has none, and mails that may go to [no other](crate::Message::host), is
+    /// given the place of a lane that has nothing to do. Default: no bound.
     pub fn total_sessions(mut self, sessions: usize) -> MailerBuilder {
         self.batch.total_sessions = Some(sessions.max(1));
         self

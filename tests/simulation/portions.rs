@@ -106,6 +106,8 @@ struct Portion {
     paused_until: Duration,
     /// Mails that have left its lanes since it was slowed.
     parted: u32,
+    /// It was in the settle that is made.
+    is_news: bool,
 }
 
 /// What hosts may be given, as the caller was told.
@@ -139,6 +141,7 @@ impl Portions {
         match change.news {
             HostNews::Slowed { mails, pause } => {
                 (host.slowed, host.paused_until, host.parted) = (Some(mails), now + pause, 0);
+                host.is_news = true;
             }
             HostNews::Recovered => host.slowed = None,
             HostNews::Rests { time, .. } => host.rests_until = Some(now + time),
@@ -184,21 +187,25 @@ impl Portions {
                 assert!(dealt == 0 || held <= 1, "host {host} is given {held} mails to try");
                 assert!(!is_opened || of_host <= 1, "{of_host} lanes of host {host} try");
             }
+            // What has left in the same settle has done so before that.
+            if !std::mem::take(&mut own.is_news) {
+                own.parted += (held_before + dealt as usize - held) as u32;
+            }
             if let Some(mails) = own.slowed.filter(|_| is_whole && dealt > 0) {
                 let most = (0..own.parted / 20).fold(mails, |most, _| most + (most / 4).max(1));
                 assert!(held <= most as usize, "host {host} is given {held} mails, not {most}");
                 let is_paused = own.parted == 0 && now < own.paused_until;
                 assert!(!is_paused, "host {host} is given a mail in its pause");
             }
-            own.parted += (held_before + dealt as usize - held) as u32;
         }
     }
 
     /// Whether the lane may have given up its connection for a lane of another host, or
-    /// have been called again when it rested and there was a place.
+    /// have been called again when it rested: there was a place, or less was left of a
+    /// rate when it had said QUIT.
     pub fn may_make_way(&self, lane: &Lane) -> bool {
         let is_called = lane.standing() == Standing::Opening && !lane.host().keep_alive;
-        let has_left = lane.standing() == Standing::Benched || is_called && lane.session().is_leaving();
-        self.sessions.is_some() && has_left && lane.held() == 0
+        let has_made_way = self.sessions.is_some() && lane.standing() == Standing::Benched;
+        (has_made_way || is_called && lane.session().is_leaving()) && lane.held() == 0
     }
 }
