@@ -105,8 +105,8 @@ impl Desk {
         self.wait(Waiting { mail, until, cause: cause.clone(), is_over: true }, handler)
     }
 
-    /// A mail that no lane may have waits until then, or is given up for this cause if there are too many
-    /// such mails; says whether it is finished.
+    /// A mail that no lane may have waits until then, or is given up for this cause if
+    /// there are too many such mails; says whether it is finished.
     pub(super) fn delay(
         &mut self,
         mail: Mail,
