@@ -113,7 +113,7 @@ smtpd_sasl_security_options = noanonymous
 END
     cat >"$dir/etc/recipients" <<END
 /^reject/ 550 5.1.1 no such user
-/^defer/  450 4.2.1 not now
+/^defer/  450 4.7.1 not now
 END
     # Nobody is local here, for whom Postfix would add header fields.
     local unlocked="-o smtpd_tls_security_level=none -o smtpd_sasl_auth_enable=no -o mynetworks=127.0.0.0/8
