@@ -136,6 +136,11 @@ impl Allowance {
         self.has_rates || self.has_weights()
     }
 
+    /// Whether the octets that lanes send are counted.
+    pub(super) fn counts_octets(&self) -> bool {
+        self.counts_octets
+    }
+
     pub(super) fn has_weights(&self) -> bool {
         !self.shares.is_empty()
     }

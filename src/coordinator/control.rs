@@ -32,7 +32,13 @@ impl Coordinator {
     /// Another rate of a host, or over all; `false` when there is no such host. What was
     /// saved up is cut to the new burst, and a warm-up begins anew.
     pub fn set_rate(&mut self, of: Limited, rate: Option<Rate>, now: Instant) -> bool {
-        self.allowance.set_rate(of, rate, now)
+        let counted = self.allowance.counts_octets();
+        let is_known = self.allowance.set_rate(of, rate, now);
+        if self.allowance.counts_octets() && !counted {
+            // What was sent before anybody counted is owed by nobody.
+            self.lanes.iter_mut().for_each(|lane| (lane.charged, lane.reserved) = (lane.bytes(), 0));
+        }
+        is_known
     }
 
     /// Another number of threads for the host at this position, at least one; `false`

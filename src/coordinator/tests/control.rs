@@ -420,3 +420,25 @@ fn threads_that_are_being_opened_are_given_up_at_once() {
     assert!(script.lanes().skip(1).all(|lane| lane.link() == Link::Down));
     assert_eq!((script.progress.untried, script.progress.connected), (0, 1));
 }
+
+// ---- octets ---------------------------------------------------------------------
+
+#[test]
+fn what_was_sent_before_octets_were_counted_is_not_owed() {
+    let mut script = Script::new(&[1]);
+    script.open();
+    for id in 1..=50 {
+        take_in_time(&mut script, mail(id));
+    }
+    script.finish();
+    let rate = Rate::per_second(1.0).burst(300);
+    assert!(script.coordinator.set_rate(Limited::Octets(Some(0)), Some(rate), script.now));
+    let begun = script.now;
+    script.take(mail(51));
+    script.run();
+    assert_eq!((script.outcomes().len(), script.now), (51, begun), "the burst is there");
+    // And from now on they are.
+    (52..=60).for_each(|id| take_in_time(&mut script, mail(id)));
+    script.finish();
+    assert!(script.now > begun + 60 * SECOND);
+}
