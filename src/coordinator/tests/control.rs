@@ -440,5 +440,6 @@ fn what_was_sent_before_octets_were_counted_is_not_owed() {
     // And from now on they are.
     (52..=60).for_each(|id| take_in_time(&mut script, mail(id)));
     script.finish();
-    assert!(script.now > begun + 60 * SECOND);
+    let took = (script.now - begun).as_secs();
+    assert!((60..3_000).contains(&took), "nine mails, and not the fifty before them: {took} s");
 }
